@@ -1,0 +1,325 @@
+"""The claims ledger: which statement of the book is asserted where, tested where, and how well it held.
+
+Everything here reads text and syntax trees only; no chapter is executed and no test imported.  The
+build script, the tests and the page "Claims" all ask `problems`.  As a command it prints them:
+
+    python book/_ext/ledger.py
+
+A statement is a ``prf:theorem``, ``prf:lemma``, ``prf:proposition`` or ``prf:corollary`` of a chapter
+``book/<chapter>.md``.  With the label ``some-label`` it needs, exactly once each,
+
+* a code cell of the same chapter that is tagged ``claim-some-label`` and calls the checker,
+* the checker ``some_label`` in ``kdlib/claims/<chapter>.py``,
+* a test marked ``pytest.mark.claim("some-label")`` in ``tests/claims/test_<chapter>.py`` that calls it too,
+* a row of ``book/claims.json`` written by the sweep (``make verify``) for this very text and code.
+"""
+
+import ast
+import hashlib
+import json
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+KINDS = ("theorem", "lemma", "proposition", "corollary")
+_OPENING = re.compile(r"^\s*(?P<fence>`{3,}|:{3,})\{(?P<name>[\w:-]+)\}[ \t]*(?P<argument>.*?)\s*$")
+
+
+@dataclass(frozen=True)
+class Statement:
+    label: str
+    kind: str
+    title: str
+    chapter: str
+    line: int
+    digest: str
+
+    @property
+    def checker(self):
+        return self.label.replace("-", "_")
+
+    @property
+    def module(self):
+        return self.chapter.replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Cell:
+    label: str
+    chapter: str
+    line: int
+    code: str
+
+
+@dataclass(frozen=True)
+class Test:
+    label: str
+    file: str
+    name: str
+    mark: str
+    names: frozenset
+    digest: str
+
+    @property
+    def id(self):
+        return f"{self.file}::{self.name}"
+
+
+@dataclass(frozen=True)
+class Checker:
+    name: str
+    file: str
+    digest: str
+
+
+def statements(root=ROOT):
+    """All statements of the chapters, in the order of files and lines."""
+    found = []
+    for path in _chapters(root):
+        for line, name, argument, body in _directives(path.read_text(encoding="utf-8")):
+            kind = name.removeprefix("prf:")
+            if name != f"prf:{kind}" or kind not in KINDS:
+                continue
+            options, text = _options(body)
+            digest = _digest(kind, argument, " ".join(text.split()))
+            found.append(Statement(str(options.get("label", "")), kind, argument, path.stem, line, digest))
+    return found
+
+
+def cells(root=ROOT):
+    """All code cells that are tagged ``claim-...``."""
+    found = []
+    for path in _chapters(root):
+        for line, name, _, body in _directives(path.read_text(encoding="utf-8")):
+            if name != "code-cell":
+                continue
+            options, code = _options(body)
+            tags = options.get("tags") or []
+            for tag in [tags] if isinstance(tags, str) else tags:
+                if tag.startswith("claim-"):
+                    found.append(Cell(tag.removeprefix("claim-"), path.stem, line, code))
+    return found
+
+
+def checkers(root=ROOT):
+    """All public functions of the modules in ``kdlib/claims/``."""
+    found = []
+    for path in sorted((root / "kdlib" / "claims").glob("[!_]*.py")):
+        definitions = _definitions(path)
+        for name, node in definitions.items():
+            if isinstance(node, ast.FunctionDef) and not name.startswith("_"):
+                found.append(Checker(name, path.stem, _code_digest(name, definitions)))
+    return found
+
+
+def tests(root=ROOT):
+    """All tests in ``tests/claims/`` that carry the mark ``claim`` or ``counterexample``."""
+    found = []
+    for path in sorted((root / "tests" / "claims").glob("test_*.py")):
+        definitions = _definitions(path)
+        for name, node in definitions.items():
+            for mark, label in _marks(node):
+                file = path.relative_to(root).as_posix()
+                digest = _code_digest(name, definitions)
+                found.append(Test(label, file, name, mark, _names(node), digest))
+    return found
+
+
+def rows(root=ROOT):
+    """The committed rows of ``book/claims.json``, by label."""
+    path = root / "book" / "claims.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def write(table, root=ROOT):
+    """Write the rows, sorted by label, in one step: a stopped sweep leaves a whole file."""
+    path = root / "book" / "claims.json"
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(table, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def facts(root=ROOT):
+    """What the row of each complete statement must say: all of it but the outcome of the sweep."""
+    by_name = {checker.name: checker for checker in checkers(root)}
+    by_label = {test.label: test for test in tests(root) if test.mark == "claim"}
+    table = {}
+    for statement in statements(root):
+        test, checker = by_label.get(statement.label), by_name.get(statement.checker)
+        if test and checker:
+            table[statement.label] = {
+                "kind": statement.kind,
+                "title": statement.title,
+                "chapter": statement.chapter,
+                "test": test.id,
+                "statement": statement.digest,
+                "code": _digest(test.digest, checker.digest),
+            }
+    return table
+
+
+def library(root=ROOT):
+    """Digest of the code that the checks rest on; pictures prove nothing and are left out."""
+    files = sorted(path for path in (root / "kdlib").glob("*.py") if path.stem not in ("figures", "widgets"))
+    return _digest(*(path.name + path.read_text(encoding="utf-8") for path in files))
+
+
+def missing(root=ROOT):
+    """Where statements, cells, checkers and tests do not answer to each other one to one."""
+    all_statements, all_cells, all_checkers, all_tests = statements(root), cells(root), checkers(root), tests(root)
+    found = []
+    for statement in all_statements:
+        if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", statement.label):
+            found.append(
+                f"book/{statement.chapter}.md:{statement.line}: a {statement.kind} needs a label in kebab case, "
+                f"got {statement.label!r}"
+            )
+    known = {statement.label: statement for statement in all_statements}
+    claims = [test for test in all_tests if test.mark == "claim"]
+    kinds = {
+        "statements": [statement.label for statement in all_statements],
+        "cells": [cell.label for cell in all_cells],
+        "checkers": [checker.name.replace("_", "-") for checker in all_checkers],
+        "tests": [test.label for test in claims],
+    }
+    for kind, labels in kinds.items():
+        counts = Counter(labels)
+        found += [f"{label}: {count} {kind}, expected one" for label, count in counts.items() if count > 1]
+        found += [f"{label}: no {kind[:-1]}" for label in known if label and label not in counts]
+        found += [f"{label}: a {kind[:-1]} without a statement" for label in counts if label not in known]
+    for cell in all_cells:
+        statement = known.get(cell.label)
+        if statement and cell.chapter != statement.chapter:
+            found.append(f"{cell.label}: stated in {statement.chapter}, but its cell is in {cell.chapter}")
+        if statement and f"claims.{statement.checker}(" not in cell.code:
+            found.append(f"{cell.label}: its cell does not call claims.{statement.checker}(...)")
+        if ".require()" not in cell.code and not re.search(r"\bassert\b", cell.code):
+            found.append(f"{cell.label}: its cell asserts nothing")
+    for checker in all_checkers:
+        statement = known.get(checker.name.replace("_", "-"))
+        if statement and checker.file != statement.module:
+            found.append(f"{statement.label}: its checker belongs into kdlib/claims/{statement.module}.py")
+    for test in all_tests:
+        statement = known.get(test.label)
+        if not statement:
+            if test.mark == "counterexample":
+                found.append(f"{test.label}: {test.id} is a counterexample to no statement")
+            continue
+        if test.file != f"tests/claims/test_{statement.module}.py":
+            found.append(f"{test.label}: {test.id} belongs into tests/claims/test_{statement.module}.py")
+        if statement.checker not in test.names:
+            found.append(f"{test.label}: {test.id} does not call the checker {statement.checker}")
+        if test.mark == "claim" and "ledger" not in test.names:
+            found.append(f"{test.label}: {test.id} reports nothing to the ledger")
+    return found
+
+
+def stale(root=ROOT):
+    """Where ``book/claims.json`` does not say what the sweep found on this very text and code."""
+    committed, current = rows(root), facts(root)
+    advice = "run `make verify`"
+    found = [f"{label}: no row in book/claims.json; {advice}" for label in current if label not in committed]
+    for label, row in committed.items():
+        if label not in current:
+            found.append(f"{label}: a row in book/claims.json without a statement; {advice}")
+            continue
+        changed = [name for name, value in current[label].items() if row.get(name) != value]
+        if changed:
+            found.append(f"{label}: its row in book/claims.json is stale ({', '.join(changed)} changed); {advice}")
+    return found
+
+
+def problems(root=ROOT):
+    """All that is wrong with the ledger, as sentences; empty when every statement is asserted and tested."""
+    return missing(root) + stale(root)
+
+
+def _chapters(root):
+    return sorted((root / "book").glob("*.md"))
+
+
+def _directives(text):
+    """(line, name, argument, body lines) of each directive, nested ones too."""
+    lines = text.split("\n")
+    for start, line in enumerate(lines):
+        opening = _OPENING.match(line)
+        if not opening:
+            continue
+        fence = opening["fence"]
+        closing = re.compile(rf"^\s*{re.escape(fence[0])}{{{len(fence)},}}\s*$")
+        end = next((i for i in range(start + 1, len(lines)) if closing.match(lines[i])), len(lines))
+        yield start + 1, opening["name"], opening["argument"], lines[start + 1 : end]
+
+
+def _options(body):
+    """The options of a directive, in either of MyST's two forms, and the text after them."""
+    if body and body[0].strip() == "---":
+        end = next((i for i in range(1, len(body)) if body[i].strip() == "---"), len(body))
+        return yaml.safe_load("\n".join(body[1:end])) or {}, "\n".join(body[end + 1 :])
+    options = {}
+    for count, line in enumerate(body):
+        option = re.match(r"^\s*:([\w-]+):[ \t]*(.*?)\s*$", line)
+        if not option:
+            return options, "\n".join(body[count:])
+        options[option[1]] = yaml.safe_load(option[2])
+    return options, ""
+
+
+def _definitions(path):
+    """Top-level functions, classes and assignments of a module, by name."""
+    found = {}
+    for node in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found[node.name] = node
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                for name in _names(target):
+                    found[name] = node
+    return found
+
+
+def _names(node):
+    """Every variable, attribute and argument that the code mentions."""
+    names = set()
+    for child in ast.walk(node):
+        if isinstance(child, ast.Name):
+            names.add(child.id)
+        elif isinstance(child, ast.Attribute):
+            names.add(child.attr)
+        elif isinstance(child, ast.arg):
+            names.add(child.arg)
+    return frozenset(names)
+
+
+def _code_digest(name, definitions):
+    """Digest of a function and of all that it uses of its own file; comments and layout do not count."""
+    reached, waiting = set(), [name]
+    while waiting:
+        current = waiting.pop()
+        if current in definitions and current not in reached:
+            reached.add(current)
+            waiting += sorted(_names(definitions[current]))
+    return _digest(*(ast.unparse(definitions[name]) for name in sorted(reached)))
+
+
+def _marks(node):
+    for decorator in getattr(node, "decorator_list", []):
+        call = decorator if isinstance(decorator, ast.Call) else None
+        mark = getattr(call.func, "attr", "") if call else ""
+        if mark in ("claim", "counterexample") and call.args and isinstance(call.args[0], ast.Constant):
+            yield mark, call.args[0].value
+
+
+def _digest(*texts):
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
+
+
+if __name__ == "__main__":
+    found = problems()
+    print("\n".join(found) or f"{len(statements())} statements, each asserted, tested and verified")
+    sys.exit(bool(found))

@@ -1,0 +1,123 @@
+"""Settings and fixtures of all tests, and the sweep that writes the claims ledger.
+
+`pytest` checks each claim on a few random problems; `pytest --sweep` (`make verify`) on many, and
+writes each outcome to ``book/claims.json`` as it comes.  A sweep that was stopped goes on where it
+was: a claim whose statement, test, checker and library are those of its row is not swept again.
+Delete the file to sweep all of them anew.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+import ledger as _ledger  # noqa: E402
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# random problems for a claim: (algebraic, networks are trained)
+CASES = {False: (60, 6), True: (1000, 60)}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--sweep", action="store_true", help="the long run: many cases, all pages, book/claims.json")
+
+
+def pytest_configure(config):
+    for line in (
+        "claim(label, trains=False): the test of a statement of the book over random problems; trains=True for fewer",
+        "counterexample(label): shows that a hypothesis of the statement is necessary",
+        "verify: runs in the long sweep only",
+    ):
+        config.addinivalue_line("markers", line)
+    if config.getoption("--sweep") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Sweep(), "claims-sweep")
+
+
+def pytest_collection_modifyitems(config, items):
+    sweep = config.getoption("--sweep")
+    if sweep:
+        facts, rows, library = _ledger.facts(ROOT), _ledger.rows(ROOT), _ledger.library(ROOT)
+    for item in items:
+        claim = item.get_closest_marker("claim")
+        if item.get_closest_marker("verify") and not sweep:
+            item.add_marker(pytest.mark.skip(reason="long: runs with --sweep"))
+        elif claim and sweep:
+            row = rows.get(claim.args[0])
+            if row and row.items() >= {**facts.get(claim.args[0], {}), "library": library}.items():
+                item.add_marker(pytest.mark.skip(reason="swept already, and nothing has changed since"))
+
+
+@pytest.fixture
+def cases(request):
+    """Seeds of the random problems of one test."""
+    claim = request.node.get_closest_marker("claim")
+    trains = bool(claim and claim.kwargs.get("trains", False))
+    return list(range(CASES[request.config.getoption("--sweep")][trains]))
+
+
+@pytest.fixture
+def ledger(request, cases):
+    """``ledger(check)`` records one case of a claim and fails the test where it does not hold."""
+    claim = request.node.get_closest_marker("claim")
+    assert claim, "only a test marked `claim` reports to the ledger"
+    assert not hasattr(request.node, "callspec"), "one claim, one test: loop over the cases instead of parametrizing"
+    record = {"label": claim.args[0], "cases": 0, "worst_margin": float("inf")}
+    request.node.user_properties.append(("claim", record))
+
+    def report(check):
+        assert check.label == claim.args[0], f"the check is of {check.label}, the test of {claim.args[0]}"
+        record["cases"] += 1
+        record["worst_margin"] = min(record["worst_margin"], check.margin)
+        assert check.holds, f"case {record['cases'] - 1}: {check}"
+
+    yield report
+    assert record["cases"] >= len(cases), f"{record['cases']} cases reported, {len(cases)} asked for"
+
+
+class Sweep:
+    """Turns the outcomes of the claims into the rows of ``book/claims.json``, one by one."""
+
+    def __init__(self):
+        self.passed = set()
+        self.library = _ledger.library(ROOT)
+        self.facts = _ledger.facts(ROOT)
+
+    def pytest_runtest_logreport(self, report):
+        record = dict(report.user_properties).get("claim")
+        if not record:
+            return
+        label = record["label"]
+        if report.when == "call" and report.passed:
+            self.passed.add(label)
+        if report.failed:
+            self.passed.discard(label)
+        if report.failed or report.when == "teardown":
+            rows = {name: row for name, row in _ledger.rows(ROOT).items() if name in self.facts}
+            rows.pop(label, None)
+            if label in self.passed and label in self.facts:
+                # json knows no infinity: null is an exact agreement in all cases
+                margin = record["worst_margin"]
+                margin = None if margin == float("inf") else float(f"{margin:.3g}")
+                outcome = {"cases": record["cases"], "worst_margin": margin, "library": self.library}
+                rows[label] = self.facts[label] | outcome
+            _ledger.write(rows, ROOT)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session, exitstatus):
+        self.problems = _ledger.problems(ROOT)
+        if self.problems and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter):
+        terminalreporter.section("claims ledger")
+        rows = _ledger.rows(ROOT)
+        for label, row in rows.items():
+            terminalreporter.line(f"{label}: seeds 0..{row['cases'] - 1}, worst margin {row['worst_margin']}")
+        for problem in self.problems:
+            terminalreporter.line(problem, red=True)
