@@ -1,0 +1,48 @@
+"""Kernels, trajectories and bounds of knowledge transfer between wide two-layer networks.
+
+Three nouns carry the package, in the order of the book:
+
+* *kernels*: :func:`unit_kernels`, :func:`tangent_kernel`, :func:`limit_kernel`;
+* *trajectories*: :func:`kernel_flow`, :func:`gradient_flow`, :func:`gradient_descent`,
+  and where they end, :func:`fixed_point`;
+* *claims*: :mod:`kdlib.claims`, one executable check per statement of the book.
+
+``kdlib.claims``, ``kdlib.datasets``, ``kdlib.figures`` and ``kdlib.widgets`` are imported on first use.
+"""
+
+import importlib
+
+from kdlib.kernels import limit_kernel, tangent_kernel, unit_kernels
+from kdlib.limit import FixedPoint, fixed_point
+from kdlib.network import TwoLayerNetwork
+from kdlib.problem import TransferProblem
+from kdlib.training import gradient_descent, gradient_flow
+from kdlib.trajectory import Trajectory, kernel_flow
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FixedPoint",
+    "Trajectory",
+    "TransferProblem",
+    "TwoLayerNetwork",
+    "fixed_point",
+    "gradient_descent",
+    "gradient_flow",
+    "kernel_flow",
+    "limit_kernel",
+    "tangent_kernel",
+    "unit_kernels",
+]
+
+_ON_FIRST_USE = ("claims", "datasets", "figures", "widgets")
+
+
+def __getattr__(name):
+    if name in _ON_FIRST_USE:
+        return importlib.import_module(f"kdlib.{name}")
+    raise AttributeError(f"module 'kdlib' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *_ON_FIRST_USE])

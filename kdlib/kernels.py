@@ -1,0 +1,192 @@
+"""Kernels: of one unit, of the whole network, and of the infinitely wide one.
+
+Book: chapter *Kernels*.
+"""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import roots_hermitenorm
+
+from kdlib.network import activation_pair
+from kdlib.validation import is_concrete, real_array
+
+_FIRST_NODES, _MOST_NODES = 64, 1024
+
+
+def rank_tolerance(dtype, *sizes):
+    """The one tolerance of all rank decisions: a singular value or eigenvalue below it, relative to the largest, is 0."""
+    return 10 * max(sizes) * jnp.finfo(dtype).eps
+
+
+def unit_kernels(net, x):
+    r"""Return every unit's own kernel.
+
+    .. math:: H_k = L_k^\top L_k = S_k X X^\top S_k, \qquad S_k = \operatorname{diag} \sigma'(X w_k) .
+
+    This array has m·n² entries. Nothing else in kdlib builds it.
+
+    Parameters
+    ----------
+    net : TwoLayerNetwork
+    x : array, shape (n, d)
+
+    Returns
+    -------
+    array, shape (m, n, n)
+        Symmetric positive semidefinite matrices of rank at most min(n, d).
+
+    Raises
+    ------
+    ValueError
+        For inputs of a wrong shape or with values that are not finite.
+    """
+    slopes = net.derivative(x)
+    gram = jnp.asarray(x) @ jnp.asarray(x).T
+    return slopes[:, :, None] * gram[None] * slopes[:, None, :]
+
+
+def tangent_kernel(net, x, x2=None):
+    r"""Return the neural tangent kernel of a network's first layer.
+
+    .. math:: \bar H(x, x') = \sum_k b_k^2\, \sigma'(w_k \cdot x)\, \sigma'(w_k \cdot x')\; x \cdot x' .
+
+    Parameters
+    ----------
+    net : TwoLayerNetwork
+    x : array, shape (n, d)
+    x2 : array, shape (n2, d), optional
+        The second set of inputs; x itself by default.
+
+    Returns
+    -------
+    array, shape (n, n2)
+
+    Raises
+    ------
+    ValueError
+        For inputs of a wrong shape or with values that are not finite.
+
+    References
+    ----------
+    Jacot, Gabriel, Hongler, *Neural Tangent Kernel*, NeurIPS 2018.
+    """
+    slopes = net.derivative(x)
+    slopes2 = slopes if x2 is None else net.derivative(x2)
+    x, x2 = jnp.asarray(x), jnp.asarray(x if x2 is None else x2)
+    weighted = slopes.T * net.output_weights[None] ** 2
+    return (weighted @ slopes2) * (x @ x2.T)
+
+
+def limit_kernel(x, x2=None, *, activation):
+    r"""Return the tangent kernel of the infinitely wide first layer with a = 1.
+
+    .. math:: \bar H_\infty(x, x') = \mathbb E_{w \sim N(0, I)}[\sigma'(w \cdot x)\, \sigma'(w \cdot x')]\; x \cdot x' .
+
+    ReLU and erf have closed forms. Any other smooth activation goes through the Hermite series of its
+    derivative, with coefficients :math:`c_j(r) = \mathbb E_z[\sigma'(r z) h_j(z)]` by Gauss-Hermite quadrature:
+
+    .. math:: \mathbb E[\sigma'(w \cdot x) \sigma'(w \cdot x')]
+              = \sum_j c_j(\lVert x \rVert)\, c_j(\lVert x' \rVert)\, \cos^j \angle(x, x') .
+
+    Parameters
+    ----------
+    x : array, shape (n, d)
+    x2 : array, shape (n2, d), optional
+        The second set of inputs; x itself by default.
+    activation : {"tanh", "relu", "erf", "softplus"} or callable
+
+    Returns
+    -------
+    array, shape (n, n2)
+
+    Raises
+    ------
+    ValueError
+        For inputs of a wrong shape or with values that are not finite, or an unknown activation.
+
+    Warns
+    -----
+    UserWarning
+        When the Hermite series has not converged (long inputs, a rough derivative); the message gives the
+        estimated error.
+
+    References
+    ----------
+    Cho and Saul, *Kernel Methods for Deep Learning*, NeurIPS 2009 (ReLU). Williams, *Computing with Infinite
+    Networks*, NeurIPS 1997 (erf). Daniely, Frostig, Singer, *Toward Deeper Understanding of Neural Networks*,
+    NeurIPS 2016 (Hermite series).
+    """
+    activation_pair(activation)
+    x = real_array("x", x, (("n", None), ("d", None)))
+    x2 = x if x2 is None else real_array("x2", x2, (("n2", None), ("d", x.shape[1])))
+    gram = x @ x2.T
+    radii, radii2 = jnp.linalg.norm(x, axis=1), jnp.linalg.norm(x2, axis=1)
+    if activation == "erf":
+        determinant = jnp.outer(1 + 2 * radii**2, 1 + 2 * radii2**2) - 4 * gram**2
+        return 4 / jnp.pi * gram / jnp.sqrt(determinant)
+    cosines = _cosines(gram, radii, radii2)
+    if activation == "relu":
+        inside = jnp.abs(cosines) < 1
+        angles = jnp.where(inside, jnp.arccos(jnp.where(inside, cosines, 0.0)), jnp.where(cosines > 0, 0.0, jnp.pi))
+        return gram * (jnp.pi - angles) / (2 * jnp.pi)
+    return gram * _dual_derivative(activation_pair(activation)[1], cosines, radii, radii2)
+
+
+def _cosines(gram, radii, radii2):
+    """Cosines of the angles between rows; parallel rows get exactly ±1, a zero row gets 0."""
+    lengths = jnp.outer(radii, radii2)
+    cosines = jnp.where(lengths > 0, gram / jnp.where(lengths > 0, lengths, 1.0), 0.0)
+    # arccos turns a rounding error of eps next to ±1 into an angle of sqrt(eps).
+    nearly_parallel = jnp.abs(cosines) > 1 - 4 * jnp.finfo(cosines.dtype).eps
+    return jnp.where(nearly_parallel, jnp.sign(cosines), cosines)
+
+
+def _dual_derivative(derivative, cosines, radii, radii2):
+    """E[sigma'(u) sigma'(u')] for centred Gaussians u, u' of the given standard deviations and correlation."""
+    goal = 1e3 * jnp.finfo(cosines.dtype).eps
+    traced = not is_concrete(cosines, radii, radii2)
+    nodes = _MOST_NODES // 2 if traced else _FIRST_NODES
+    while True:
+        first, tail = _hermite_coefficients(derivative, radii, nodes)
+        second, tail2 = _hermite_coefficients(derivative, radii2, nodes)
+        if traced:
+            break
+        error = float(jnp.sqrt(tail.max() * tail2.max()))
+        if error <= goal:
+            break
+        if nodes == _MOST_NODES:
+            warnings.warn(
+                f"limit_kernel: the Hermite series of the activation's derivative has not converged after "
+                f"{nodes // 2} terms; estimated relative error {error:.1e}. Scale the inputs down.",
+                stacklevel=3,
+            )
+            break
+        nodes *= 2
+
+    def horner(step, total):
+        j = first.shape[0] - 1 - step
+        return total * cosines + first[j][:, None] * second[j][None, :]
+
+    return jax.lax.fori_loop(0, first.shape[0], horner, jnp.zeros_like(cosines))
+
+
+def _hermite_coefficients(derivative, radii, nodes):
+    """The first nodes/2 coefficients c_j(r), shape (nodes/2, n), and the relative weight of the next nodes/2.
+
+    By Cauchy-Schwarz, the square root of the product of two such weights bounds the relative error of the cut series.
+    """
+    z, weights = roots_hermitenorm(nodes)
+    # Hermite functions, the polynomials times the root of the weight, stay bounded where the polynomials overflow.
+    basis = np.zeros((nodes, nodes))
+    basis[0] = np.sqrt(weights / weights.sum())
+    basis[1] = z * basis[0]
+    for j in range(1, nodes - 1):
+        basis[j + 1] = (z * basis[j] - np.sqrt(j) * basis[j - 1]) / np.sqrt(j + 1)
+    z, basis = jnp.asarray(z, radii.dtype), jnp.asarray(basis, radii.dtype)
+    coefficients = basis @ (basis[0][:, None] * derivative(z[:, None] * radii[None, :]))
+    energy = jnp.sum(coefficients**2, axis=0)
+    tail = jnp.sum(coefficients[nodes // 2 :] ** 2, axis=0) / jnp.where(energy > 0, energy, 1.0)
+    return coefficients[: nodes // 2], tail

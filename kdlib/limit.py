@@ -1,0 +1,148 @@
+"""Where the kernel flow ends: the student between its labels and its teacher.
+
+Book: chapter *Limit*.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from kdlib.kernels import rank_tolerance, tangent_kernel
+from kdlib.linear_system import LinearSystem
+from kdlib.problem import TransferProblem
+from kdlib.validation import is_concrete
+
+_UNITS_AT_ONCE = 32
+
+
+class FixedPoint(eqx.Module):
+    """The limit t → ∞ of the frozen-kernel system.
+
+    Attributes
+    ----------
+    outputs : array, shape (n,)
+        f_∞ on the training data.
+    features : array, shape (m, n)
+        f_k,∞ on the training data.
+    unlearnable : array, shape (m, n)
+        (I - P_k)(φ_k - f_k(0)): what the student's units never learn of their teacher.
+    displacement : array, shape (m, d)
+        v_∞ = w(∞) - w(0).
+    residual : array, scalar
+        ‖c - M v_∞‖ relative to ‖c‖: how stationary the point is, whatever the rank decisions.
+    """
+
+    outputs: jax.Array
+    features: jax.Array
+    unlearnable: jax.Array
+    displacement: jax.Array
+    residual: jax.Array
+
+
+def fixed_point(problem):
+    r"""Return the limit of the frozen-kernel system, for any kernels, λ = 0 included.
+
+    With :math:`P_k` the orthogonal projector on range(H_k), :math:`\bar P = \sum_k b_k^2 P_k` and λ > 0,
+
+    .. math::
+        y - f_\infty &= \lambda (\lambda I + \bar P)^{-1}
+            \bigl[ y - f(0) - \textstyle\sum_k b_k P_k (\varphi_k - f_k(0)) \bigr], \\
+        f_{k,\infty} &= f_k(0) + P_k \bigl[ \varphi_k - f_k(0) + \tfrac{b_k}{\lambda} (y - f_\infty) \bigr].
+
+    At λ = 0 the limit is the plain kernel fit,
+    :math:`f_{k,\infty} = f_k(0) + b_k H_k \bar H^+ (y - f(0))`.
+
+    Parameters
+    ----------
+    problem : TransferProblem
+
+    Returns
+    -------
+    FixedPoint
+
+    Raises
+    ------
+    ValueError
+        If ``problem`` is not a TransferProblem.
+
+    Notes
+    -----
+    A singular value of :math:`L_k` counts as zero below ``10 max(n, d) eps`` of the largest. A problem with values
+    near that line is judged by ``residual``. Units are taken in blocks: memory stays O(m(n + d) + n²).
+    """
+    if not isinstance(problem, TransferProblem):
+        raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
+    system = LinearSystem.of(problem)
+    if is_concrete(problem.lam):
+        displacement, unlearnable = (_transfer if problem.lam > 0 else _plain)(problem, system)
+    else:
+        displacement, unlearnable = jax.lax.cond(problem.lam > 0, _transfer, _plain, problem, system)
+    change = system.features(displacement)
+    left_over = system.target[0] - jnp.sqrt(problem.lam) * change, system.target[1] - system.outputs(displacement)
+    force, initial = system.adjoint(left_over), system.adjoint(system.target)
+    size = jnp.linalg.norm(initial)
+    features = problem.student.features(problem.x) + change
+    return FixedPoint(
+        outputs=problem.student.output_weights @ features,
+        features=features,
+        unlearnable=unlearnable,
+        displacement=displacement,
+        residual=jnp.linalg.norm(force) / jnp.where(size > 0, size, 1.0),
+    )
+
+
+def _factors(x, slopes):
+    """U, 1/Σ and W of S_k X = U Σ Wᵀ with the columns of U beyond the rank set to zero: P_k = U Uᵀ."""
+    left, sigma, right = jnp.linalg.svd(slopes[:, None] * x, full_matrices=False)
+    kept = sigma > rank_tolerance(sigma.dtype, *x.shape) * sigma[0]
+    return left * kept, jnp.where(kept, 1 / jnp.where(kept, sigma, 1.0), 0.0), right
+
+
+def _over_units(function, *arrays):
+    """Map over units in blocks, so that no array of size (m, n, d) is held."""
+    return jax.lax.map(lambda unit: function(*unit), arrays, batch_size=_UNITS_AT_ONCE)
+
+
+@eqx.filter_jit
+def _transfer(problem, system):
+    """Displacement and unlearnable part for λ > 0."""
+    x, b, gaps = system.x, system.output_weights, system.feature_gap
+
+    def gather(total, unit):
+        slopes, weight, gap = unit
+        left, _, _ = _factors(x, slopes)
+        carried = left @ (left.T @ gap)
+        mean, bracket = total
+        return (mean + weight**2 * left @ left.T, bracket - weight * carried), gap - carried
+
+    n = x.shape[0]
+    start = jnp.zeros((n, n), x.dtype), system.output_gap
+    (mean, bracket), unlearnable = jax.lax.scan(gather, start, (system.slopes, b, gaps))
+    # In P̄'s eigenbasis λ can be tiny: what no unit can see stays in the outputs' error and never meets 1/λ.
+    values, vectors = jnp.linalg.eigh(mean)
+    seen = values > rank_tolerance(values.dtype, n) * jnp.sum(b**2)
+    inverse = jnp.where(seen, 1 / jnp.where(seen, problem.lam + values, 1.0), 0.0)
+    pull = vectors @ (inverse * (vectors.T @ bracket))
+
+    def weights(slopes, weight, gap):
+        left, inverse_sigma, right = _factors(x, slopes)
+        return right.T @ (inverse_sigma * (left.T @ (gap + weight * pull)))
+
+    return _over_units(weights, system.slopes, b, gaps), unlearnable
+
+
+@eqx.filter_jit
+def _plain(problem, system):
+    """Displacement and unlearnable part at λ = 0."""
+    x, n = system.x, system.x.shape[0]
+    values, vectors = jnp.linalg.eigh(tangent_kernel(problem.student, x))
+    seen = values > rank_tolerance(values.dtype, n) * jnp.max(values)
+    inverse = jnp.where(seen, 1 / jnp.where(seen, values, 1.0), 0.0)
+    multipliers = vectors @ (inverse * (vectors.T @ system.output_gap))
+    displacement = (system.output_weights[:, None] * system.slopes * multipliers[None, :]) @ x
+
+    def unlearnable(slopes, gap):
+        left, _, _ = _factors(x, slopes)
+        return gap - left @ (left.T @ gap)
+
+    return displacement, _over_units(unlearnable, system.slopes, system.feature_gap)

@@ -1,0 +1,139 @@
+"""The student and its teacher: a two-layer network whose first layer is trained.
+
+Book: chapter *Transfer* (setting) and the notation table.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import erf
+
+from kdlib.validation import real_array
+
+_TWO_OVER_SQRT_PI = 1.1283791670955126
+
+# Each name maps to (sigma, sigma'), both elementwise. The ReLU's slope at its kink is 0 by convention.
+ACTIVATIONS = {
+    "tanh": (jnp.tanh, lambda z: 1.0 - jnp.tanh(z) ** 2),
+    "relu": (lambda z: jnp.maximum(z, 0.0), lambda z: (z > 0).astype(z.dtype)),
+    "erf": (erf, lambda z: _TWO_OVER_SQRT_PI * jnp.exp(-(z**2))),
+    "softplus": (jax.nn.softplus, jax.nn.sigmoid),
+}
+
+
+def activation_pair(activation):
+    """Return ``(sigma, sigma')`` for a name or an elementwise callable, or raise `ValueError`."""
+    if isinstance(activation, str) and activation in ACTIVATIONS:
+        return ACTIVATIONS[activation]
+    if callable(activation):
+        return activation, lambda z: jax.jvp(activation, (z,), (jnp.ones_like(z),))[1]
+    names = ", ".join(repr(name) for name in ACTIVATIONS)
+    raise ValueError(f"activation: expected one of {names}, or an elementwise callable; got {activation!r}")
+
+
+class TwoLayerNetwork(eqx.Module):
+    r"""A two-layer network with trained hidden weights and fixed output weights.
+
+    .. math:: f(x) = \sum_{k=1}^m b_k\, \sigma(w_k \cdot x), \qquad b_k = a_k / \sqrt m .
+
+    Parameters
+    ----------
+    weights : array, shape (m, d)
+        Row k is :math:`w_k`, the trained weights of hidden unit k.
+    signs : array, shape (m,)
+        The fixed :math:`a_k`, usually ±1; other values, 0 included, are allowed.
+    activation : {"tanh", "relu", "erf", "softplus"} or callable
+        :math:`\sigma`. A callable acts elementwise and is differentiated by JAX.
+
+    Raises
+    ------
+    ValueError
+        For a wrong shape, a value that is not finite, complex numbers, or an unknown activation.
+
+    Notes
+    -----
+    The network is a JAX pytree. The ReLU's derivative at 0 is taken to be 0.
+    """
+
+    weights: jax.Array
+    signs: jax.Array
+    activation: str | Callable = eqx.field(static=True)
+
+    def __init__(self, weights, signs, activation="tanh"):
+        activation_pair(activation)
+        self.weights = real_array("weights", weights, (("m", None), ("d", None)))
+        self.signs = real_array("signs", signs, (("m", self.weights.shape[0]),))
+        self.activation = activation
+
+    @classmethod
+    def init(cls, key, width, dim, *, activation="tanh"):
+        """Draw a network: weights from N(0, I), signs uniform on ±1, independently.
+
+        Parameters
+        ----------
+        key : jax.random.key
+        width : int
+            The number m of hidden units.
+        dim : int
+            The input dimension d.
+        activation : str or callable
+
+        Returns
+        -------
+        TwoLayerNetwork
+
+        Raises
+        ------
+        ValueError
+            Unless width and dim are positive integers and the activation is known.
+        """
+        for name, size in (("width", width), ("dim", dim)):
+            if isinstance(size, bool) or not hasattr(size, "__index__") or size.__index__() < 1:
+                raise ValueError(f"{name}: expected a positive integer; got {size!r}")
+        activation_pair(activation)
+        weight_key, sign_key = jax.random.split(key)
+        weights = jax.random.normal(weight_key, (width, dim))
+        return cls(weights, jax.random.rademacher(sign_key, (width,), dtype=weights.dtype), activation)
+
+    def with_weights(self, weights):
+        """Return the network with other trained weights, shape (m, d), and everything else the same."""
+        return TwoLayerNetwork(
+            real_array("weights", weights, (("m", self.width), ("d", self.dim))), self.signs, self.activation
+        )
+
+    @property
+    def width(self):
+        """The number m of hidden units."""
+        return self.weights.shape[0]
+
+    @property
+    def dim(self):
+        """The input dimension d."""
+        return self.weights.shape[1]
+
+    @property
+    def output_weights(self):
+        r"""The fixed output weights :math:`b_k = a_k/\sqrt m`, shape (m,)."""
+        return self.signs / jnp.sqrt(jnp.asarray(self.width, self.signs.dtype))
+
+    @property
+    def a(self):
+        r"""The number :math:`a = \sum_k b_k^2`, equal to 1 when every sign is ±1."""
+        return jnp.sum(self.output_weights**2)
+
+    def features(self, x):
+        r"""Return the hidden features :math:`f_k(x_i) = \sigma(w_k \cdot x_i)`, shape (m, n), for x of shape (n, d)."""
+        return activation_pair(self.activation)[0](self._preactivations(x))
+
+    def derivative(self, x):
+        r"""Return :math:`\sigma'(w_k \cdot x_i)`, shape (m, n): row k is the diagonal of :math:`S_k`."""
+        return activation_pair(self.activation)[1](self._preactivations(x))
+
+    def __call__(self, x):
+        r"""Return the outputs :math:`f(x_i) = \sum_k b_k f_k(x_i)`, shape (n,), for x of shape (n, d)."""
+        return self.output_weights @ self.features(x)
+
+    def _preactivations(self, x):
+        return self.weights @ real_array("x", x, (("n", None), ("d", self.dim))).T

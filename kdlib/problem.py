@@ -1,0 +1,96 @@
+"""The transfer problem: fit the labels and the teacher's features together.
+
+Book: chapter *Transfer*.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from kdlib.network import TwoLayerNetwork
+from kdlib.validation import is_concrete, non_negative, real_array
+
+
+class TransferProblem(eqx.Module):
+    r"""A student, its data, its teacher's features, and the strength of the transfer.
+
+    .. math:: E(w) = \tfrac12 \lVert y - f \rVert^2 + \tfrac\lambda2 \sum_k \lVert \varphi_k - f_k \rVert^2 .
+
+    Parameters
+    ----------
+    student : TwoLayerNetwork
+        The student at its start, w(0).
+    x : array, shape (n, d)
+        Inputs, one row a sample.
+    y : array, shape (n,)
+        Labels.
+    phi : array, shape (m, n), or None
+        The teacher's features on the data, the privileged information (PI). None is allowed at λ = 0 only.
+    lam : float
+        The strength λ ≥ 0 of the transfer, in the units of a squared output weight.
+
+    Raises
+    ------
+    ValueError
+        For a wrong shape, values that are not finite, complex numbers, λ < 0, empty data, or a missing teacher.
+    """
+
+    student: TwoLayerNetwork
+    x: jax.Array
+    y: jax.Array
+    phi: jax.Array | None
+    lam: jax.Array
+
+    def __init__(self, student, x, y, phi, *, lam):
+        if not isinstance(student, TwoLayerNetwork):
+            raise ValueError(f"student: expected a TwoLayerNetwork; got {type(student).__name__}")
+        self.student = student
+        self.x = real_array("x", x, (("n", None), ("d", student.dim)))
+        self.y = real_array("y", y, (("n", self.x.shape[0]),))
+        self.lam = non_negative("lam", lam)
+        if phi is None:
+            if not is_concrete(self.lam) or self.lam != 0:
+                raise ValueError(
+                    "phi: expected the teacher's features, a real array of shape "
+                    f"(m={student.width}, n={self.x.shape[0]}), since lam is not 0; got None"
+                )
+            self.phi = None
+        else:
+            self.phi = real_array("phi", phi, (("m", student.width), ("n", self.x.shape[0])))
+
+    @property
+    def feature_gap(self):
+        r"""The teacher's lead :math:`\varphi_k - f_k(0)`, shape (m, n); zero where there is no teacher."""
+        start = self.student.features(self.x)
+        return jnp.zeros_like(start) if self.phi is None else self.phi - start
+
+    @property
+    def output_gap(self):
+        """What the student's start leaves of the labels, y − f(0), shape (n,)."""
+        return self.y - self.student(self.x)
+
+    @property
+    def scale(self):
+        """max(‖y‖, ‖f(0)‖): every stated accuracy of a trajectory is relative to it."""
+        return jnp.maximum(jnp.linalg.norm(self.y), jnp.linalg.norm(self.student(self.x)))
+
+    def energy(self, net):
+        """Return E at the network ``net``, a scalar in squared label units.
+
+        Parameters
+        ----------
+        net : TwoLayerNetwork
+            Any network of the student's width, input dimension and output weights.
+
+        Raises
+        ------
+        ValueError
+            If ``net`` is not a network of the student's width.
+        """
+        if not isinstance(net, TwoLayerNetwork) or net.weights.shape != self.student.weights.shape:
+            came = f"one of weights {net.weights.shape}" if isinstance(net, TwoLayerNetwork) else type(net).__name__
+            raise ValueError(f"net: expected a TwoLayerNetwork of weights {self.student.weights.shape}; got {came}")
+        features = net.features(self.x)
+        fit = jnp.sum((self.y - net.output_weights @ features) ** 2)
+        transfer = 0.0 if self.phi is None else self.lam * jnp.sum((self.phi - features) ** 2)
+        return (fit + transfer) / 2

@@ -1,0 +1,191 @@
+"""The real network in motion: its gradient flow, and gradient descent.
+
+Book: chapter *Gradient flow*.
+"""
+
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdlib.trajectory import Trajectory, check_problem_and_inputs
+from kdlib.validation import is_concrete, real_array, time_array
+
+_MOST_STEPS = 100_000
+
+
+def _velocity(problem, weights):
+    """L_k r_k, minus the gradient of E, shape (m, d)."""
+    net = problem.student.with_weights(weights)
+    features, b = net.features(problem.x), net.output_weights
+    residuals = b[:, None] * (problem.y - b @ features)[None, :]
+    if problem.phi is not None:
+        residuals = residuals + problem.lam * (problem.phi - features)
+    return (net.derivative(problem.x) * residuals) @ problem.x
+
+
+def _observe(problem, at, weights):
+    """Outputs, energy and movement of a network with these weights."""
+    net = problem.student.with_weights(weights)
+    movement = jnp.sqrt(jnp.sum((weights - problem.student.weights) ** 2) / problem.student.width)
+    return net(at), problem.energy(net), movement
+
+
+def gradient_flow(problem, times, *, at=None):
+    r"""Follow the gradient flow of the network itself, kernels moving with it.
+
+    .. math:: \dot w_k = L_k(w)\, r_k, \qquad r_k = b_k (y - f) + \lambda (\varphi_k - f_k).
+
+    Integrated by diffrax's eighth-order Dormand-Prince method with adaptive steps.
+
+    Parameters
+    ----------
+    problem : TransferProblem
+    times : array, shape (T,)
+        Finite gradient-flow times in any order; 0 is allowed.
+    at : array, shape (rows, d), optional
+        Other inputs, such as test points, at which to return the outputs.
+
+    Returns
+    -------
+    Trajectory
+        ``error`` is the difference to a second run at a tolerance one hundred times looser, relative to
+        max(‖y‖, ‖f(0)‖); the true error is usually far below it.
+
+    Raises
+    ------
+    ValueError
+        For NaN, negative or infinite times, a wrong shape, or values that are not finite.
+
+    Warns
+    -----
+    UserWarning
+        When the integrator gives up.
+
+    Notes
+    -----
+    With a ReLU the velocity jumps where a unit switches on or off; the integrator then takes short steps there.
+
+    References
+    ----------
+    Kidger, *On Neural Differential Equations*, 2022 (diffrax).
+    """
+    at = check_problem_and_inputs(problem, at)
+    times = time_array(times, allow_inf=False)
+    order = jnp.argsort(times)
+    fine, coarse = (_integrate(problem, times[order], at, tighter) for tighter in (True, False))
+    (outputs, energies, movement), weights, succeeded = fine
+    scale = jnp.where(problem.scale > 0, problem.scale, 1.0)
+    error = jnp.max(jnp.linalg.norm(outputs - coarse[0][0], axis=1)) / scale
+    back = jnp.argsort(order)
+    if is_concrete(succeeded) and not succeeded:
+        warnings.warn(
+            f"gradient_flow: the integrator gave up within {_MOST_STEPS} steps; ask for earlier times", stacklevel=2
+        )
+    return Trajectory(
+        times=times,
+        outputs=outputs[back],
+        energies=energies[back],
+        movement=movement[back],
+        error=error,
+        converged=succeeded,
+        _end=problem.student.with_weights(weights),
+    )
+
+
+@eqx.filter_jit
+def _integrate(problem, times, at, tighter):
+    """Observations at sorted times, the last weights, and whether all went well."""
+    import diffrax  # imported here: it alone would double the time of `import kdlib`
+
+    tolerance = jnp.sqrt(jnp.finfo(times.dtype).eps) * (0.1 if tighter else 10.0)
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, weights, problem: _velocity(problem, weights)),
+        diffrax.Dopri8(),
+        t0=jnp.zeros((), times.dtype),
+        t1=times[-1],
+        dt0=None,
+        y0=problem.student.weights,
+        args=problem,
+        saveat=diffrax.SaveAt(
+            subs=[
+                diffrax.SubSaveAt(ts=times, fn=lambda t, weights, problem: _observe(problem, at, weights)),
+                diffrax.SubSaveAt(t1=True),
+            ]
+        ),
+        stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
+        max_steps=_MOST_STEPS,
+        throw=False,
+    )
+    observed, weights = solution.ys
+    return observed, weights[-1], solution.result == diffrax.RESULTS.successful
+
+
+def gradient_descent(problem, step_size, steps, *, at=None):
+    r"""Run gradient descent on the objective, the iteration that is used in practice.
+
+    .. math:: w_k \leftarrow w_k + \eta\, L_k(w)\, r_k .
+
+    Parameters
+    ----------
+    problem : TransferProblem
+    step_size : float
+        η > 0, the gradient-flow time of one step.
+    steps : int or array of int, shape (T,)
+        The step numbers to record, in any order; one number N records 0, 1, ..., N.
+    at : array, shape (rows, d), optional
+        Other inputs, such as test points, at which to return the outputs.
+
+    Returns
+    -------
+    Trajectory
+        ``times`` are step numbers times η. ``converged`` is False when the iteration has overflowed; ``error``
+        is that of rounding alone.
+
+    Raises
+    ------
+    ValueError
+        Unless step_size > 0 and steps are whole numbers that are at least 0.
+
+    Warns
+    -----
+    UserWarning
+        When the iteration overflows: the step is too long.
+    """
+    at = check_problem_and_inputs(problem, at)
+    step_size = real_array("step_size", step_size, ())
+    if is_concrete(step_size) and not step_size > 0:
+        raise ValueError(f"step_size: expected a number greater than 0; got {float(step_size)}")
+    steps = np.asarray(steps)
+    if steps.dtype.kind not in "iu" or steps.ndim > 1 or steps.size == 0 or (steps < 0).any():
+        raise ValueError(f"steps: expected a whole number, or an array of them, that is at least 0; got {steps!r}")
+    if steps.ndim == 0:
+        steps = np.arange(int(steps) + 1)
+    distinct, back = np.unique(steps, return_inverse=True)
+    outputs, energies, movement, weights = _descend(problem, step_size, jnp.asarray(np.diff(distinct, prepend=0)), at)
+    finite = jnp.isfinite(weights).all() & jnp.isfinite(outputs).all()
+    if is_concrete(finite) and not finite:
+        warnings.warn("gradient_descent: the iteration overflowed; take a shorter step_size", stacklevel=2)
+    return Trajectory(
+        times=jnp.asarray(steps) * step_size,
+        outputs=outputs[back],
+        energies=energies[back],
+        movement=movement[back],
+        error=int(distinct[-1]) * jnp.finfo(weights.dtype).eps * jnp.ones(()),
+        converged=finite,
+        _end=problem.student.with_weights(weights),
+    )
+
+
+@eqx.filter_jit
+def _descend(problem, step_size, strides, at):
+    """Observations after each stride, and the last weights."""
+
+    def stride(weights, count):
+        weights = jax.lax.fori_loop(0, count, lambda _, w: w + step_size * _velocity(problem, w), weights)
+        return weights, _observe(problem, at, weights)
+
+    weights, observed = jax.lax.scan(stride, problem.student.weights, strides)
+    return *observed, weights

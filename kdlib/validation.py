@@ -1,0 +1,92 @@
+"""The boundary: what comes in from a caller is checked here, once, with an error that says what to do.
+
+Shapes are checked always; values only where they are known, so that ``jit``, ``grad`` and ``vmap``
+pass through.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def is_concrete(*values):
+    """Whether every value is known now, rather than traced by ``jit``, ``grad`` or ``vmap``."""
+    return not any(isinstance(value, jax.core.Tracer) for value in values)
+
+
+def describe_shape(shape):
+    return "(" + ", ".join(str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
+
+
+def real_array(name, value, axes, *, finite=True):
+    """Return ``value`` as a floating-point array, or raise a `ValueError` that names it.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    value : array_like
+        What the caller passed.
+    axes : tuple of (str, int or None)
+        Each axis' name and, where it is fixed, its length: ``(("n", None), ("d", 3))``.
+    finite : bool
+        Whether NaN and infinities are errors.
+    """
+    expected = describe_shape([label if size is None else f"{label}={size}" for label, size in axes])
+    what = "a real number" if not axes else f"a real array of shape {expected}"
+    if not isinstance(value, jax.Array):
+        try:
+            value = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{name}: expected {what}; got nested sequences of unequal length") from error
+    if value.dtype.kind == "c":
+        raise ValueError(f"{name}: expected {what}; got complex numbers ({value.dtype})")
+    if value.dtype.kind not in "fiub" and not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(f"{name}: expected {what}; got {value.dtype} values")
+    fits = len(value.shape) == len(axes) and all(
+        size is None or size == got for (_, size), got in zip(axes, value.shape)
+    )
+    if not fits:
+        raise ValueError(f"{name}: expected {what}; got shape {describe_shape(value.shape)}")
+    for (label, _), got in zip(axes, value.shape):
+        if got == 0:
+            raise ValueError(
+                f"{name}: expected {what} with at least one entry on every axis; "
+                f"got shape {describe_shape(value.shape)}, empty along {label}"
+            )
+    if finite and is_concrete(value):
+        bad = ~np.isfinite(np.asarray(value, dtype=np.float64))
+        if bad.any():
+            where = f" at index {tuple(int(i) for i in np.argwhere(bad)[0])}" if axes else ""
+            raise ValueError(
+                f"{name}: expected finite values; got {np.asarray(value)[tuple(np.argwhere(bad)[0])]}{where} "
+                f"({int(bad.sum())} of {bad.size} not finite)"
+            )
+    array = jnp.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def non_negative(name, value):
+    """Return the scalar ``value`` as a real array, or raise unless it is at least zero."""
+    value = real_array(name, value, ())
+    if is_concrete(value) and value < 0:
+        raise ValueError(f"{name}: expected a number that is at least 0; got {float(value)}")
+    return value
+
+
+def time_array(times, *, allow_inf):
+    """Return ``times`` as a one-dimensional array, or raise unless all are at least zero."""
+    times = real_array("times", times, (("T", None),), finite=False)
+    if is_concrete(times):
+        values = np.asarray(times)
+        if np.isnan(values).any():
+            raise ValueError(f"times: expected numbers; got NaN at index {int(np.argmax(np.isnan(values)))}")
+        if (values < 0).any():
+            at = int(np.argmax(values < 0))
+            raise ValueError(f"times: expected times that are at least 0; got {values[at]} at index {at}")
+        if not allow_inf and np.isinf(values).any():
+            raise ValueError(
+                "times: expected finite times, since the network itself is integrated; got inf. "
+                "The limit of the frozen-kernel system is fixed_point(problem)"
+            )
+    return times
