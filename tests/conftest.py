@@ -13,9 +13,9 @@ import jax
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
+sys.path.insert(0, str(ROOT))
 
-import ledger as _ledger  # noqa: E402
+from tools import ledger as _ledger
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -110,7 +110,7 @@ class Sweep:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session, exitstatus):
-        self.problems = _ledger.problems(ROOT)
+        self.problems = _ledger.problems(ROOT) + _ledger.stale(ROOT)
         if self.problems and exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

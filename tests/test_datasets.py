@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_flipped_labels_are_nested_in_the_count():
     y = datasets.circle().y
     wrong = [set(np.flatnonzero(datasets.flip(y, count, seed=3) != y)) for count in range(13)]
     assert [len(part) for part in wrong] == list(range(13))
-    assert all(small <= large for small, large in zip(wrong, wrong[1:]))
+    assert all(small <= large for small, large in pairwise(wrong))
     assert wrong[4] != set(np.flatnonzero(datasets.flip(y, 4, seed=4) != y))
 
 

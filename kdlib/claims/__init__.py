@@ -65,7 +65,9 @@ class Check:
             reference may vanish: against zero nothing but zero itself agrees.
         """
         computed, reference = _same_shape(computed, reference)
-        return cls(label, _relative(np.abs(computed - reference), reference, scale), tolerance, part)
+        with np.errstate(invalid="ignore"):
+            discrepancy = np.abs(computed - reference)
+        return cls(label, _relative(discrepancy, reference, scale), tolerance, part)
 
     @classmethod
     def at_most(cls, label, quantity, bound, tolerance, scale=None, part=""):

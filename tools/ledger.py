@@ -1,9 +1,7 @@
 """The claims ledger: which statement of the book is asserted where, tested where, and how well it held.
 
 Everything here reads text and syntax trees only; no chapter is executed and no test imported.  The
-build script, the tests and the page "Claims" all ask `problems`.  As a command it prints them:
-
-    python book/_ext/ledger.py
+build asks `problems`; the tests, the sweep and the page "Claims" ask `stale` too.
 
 A statement is a ``prf:theorem``, ``prf:lemma``, ``prf:proposition`` or ``prf:corollary`` of a chapter
 ``book/<chapter>.md``.  With the label ``some-label`` it needs, exactly once each,
@@ -18,14 +16,13 @@ import ast
 import hashlib
 import json
 import re
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("theorem", "lemma", "proposition", "corollary")
 _OPENING = re.compile(r"^\s*(?P<fence>`{3,}|:{3,})\{(?P<name>[\w:-]+)\}[ \t]*(?P<argument>.*?)\s*$")
 
@@ -169,8 +166,8 @@ def library(root=ROOT):
     return _digest(*(path.name + path.read_text(encoding="utf-8") for path in files))
 
 
-def missing(root=ROOT):
-    """Where statements, cells, checkers and tests do not answer to each other one to one."""
+def problems(root=ROOT):
+    """Where statements, cells, checkers and tests do not answer to each other one to one, as sentences."""
     all_statements, all_cells, all_checkers, all_tests = statements(root), cells(root), checkers(root), tests(root)
     found = []
     for statement in all_statements:
@@ -232,11 +229,6 @@ def stale(root=ROOT):
         if changed:
             found.append(f"{label}: its row in book/claims.json is stale ({', '.join(changed)} changed); {advice}")
     return found
-
-
-def problems(root=ROOT):
-    """All that is wrong with the ledger, as sentences; empty when every statement is asserted and tested."""
-    return missing(root) + stale(root)
 
 
 def _chapters(root):
@@ -317,9 +309,3 @@ def _marks(node):
 
 def _digest(*texts):
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
-
-
-if __name__ == "__main__":
-    found = problems()
-    print("\n".join(found) or f"{len(statements())} statements, each asserted, tested and verified")
-    sys.exit(bool(found))
