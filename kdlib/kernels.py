@@ -3,6 +3,7 @@
 Book: chapter *Kernels*.
 """
 
+import functools
 import warnings
 
 import jax
@@ -178,6 +179,17 @@ def _hermite_coefficients(derivative, radii, nodes):
 
     By Cauchy-Schwarz, the square root of the product of two such weights bounds the relative error of the cut series.
     """
+    z, basis = _hermite_functions(nodes)
+    z, basis = jnp.asarray(z, radii.dtype), jnp.asarray(basis, radii.dtype)
+    coefficients = basis @ (basis[0][:, None] * derivative(z[:, None] * radii[None, :]))
+    energy = jnp.sum(coefficients**2, axis=0)
+    tail = jnp.sum(coefficients[nodes // 2 :] ** 2, axis=0) / jnp.where(energy > 0, energy, 1.0)
+    return coefficients[: nodes // 2], tail
+
+
+@functools.cache
+def _hermite_functions(nodes):
+    """The nodes z of Gauss-Hermite quadrature and row j = he_j(z) times the root of the weights, j < nodes."""
     z, weights = roots_hermitenorm(nodes)
     # Hermite functions, the polynomials times the root of the weight, stay bounded where the polynomials overflow.
     basis = np.zeros((nodes, nodes))
@@ -185,8 +197,4 @@ def _hermite_coefficients(derivative, radii, nodes):
     basis[1] = z * basis[0]
     for j in range(1, nodes - 1):
         basis[j + 1] = (z * basis[j] - np.sqrt(j) * basis[j - 1]) / np.sqrt(j + 1)
-    z, basis = jnp.asarray(z, radii.dtype), jnp.asarray(basis, radii.dtype)
-    coefficients = basis @ (basis[0][:, None] * derivative(z[:, None] * radii[None, :]))
-    energy = jnp.sum(coefficients**2, axis=0)
-    tail = jnp.sum(coefficients[nodes // 2 :] ** 2, axis=0) / jnp.where(energy > 0, energy, 1.0)
-    return coefficients[: nodes // 2], tail
+    return z, basis
