@@ -133,7 +133,7 @@ def time_unit(problem, factor, horizon):
         t, in the time of the flow of cE.
     """
     scaled, _ = _scipy_flow(problem, horizon, factor=factor)
-    ours = np.asarray(kd.gradient_flow(problem, np.array([factor * horizon])).network.weights)
+    ours = np.asarray(kd.gradient_flow(problem, np.array([0.0, factor * horizon])).network.weights)
     return Check.compare("time-unit", scaled, ours, 1e-6, np.max(np.abs(problem.student.weights)) + 1)
 
 
