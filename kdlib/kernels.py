@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import roots_hermitenorm
 
-from kdlib.network import activation_pair
+from kdlib.network import TwoLayerNetwork, activation_pair
 from kdlib.validation import is_concrete, real_array
 
 _FIRST_NODES, _MOST_NODES = 64, 1024
@@ -20,6 +20,12 @@ _FIRST_NODES, _MOST_NODES = 64, 1024
 def rank_tolerance(dtype, *sizes):
     """The one tolerance of all rank decisions: a singular value or eigenvalue below it, relative to the largest, is 0."""
     return 10 * max(sizes) * jnp.finfo(dtype).eps
+
+
+def _check_network(net):
+    if not isinstance(net, TwoLayerNetwork):
+        raise ValueError(f"net: expected a TwoLayerNetwork; got {type(net).__name__}")
+    return net
 
 
 def unit_kernels(net, x):
@@ -44,7 +50,7 @@ def unit_kernels(net, x):
     ValueError
         For inputs of a wrong shape or with values that are not finite.
     """
-    slopes = net.derivative(x)
+    slopes = _check_network(net).derivative(x)
     gram = jnp.asarray(x) @ jnp.asarray(x).T
     return slopes[:, :, None] * gram[None] * slopes[:, None, :]
 
@@ -68,14 +74,14 @@ def tangent_kernel(net, x, x2=None):
     Raises
     ------
     ValueError
-        For inputs of a wrong shape or with values that are not finite.
+        If ``net`` is not a network; for inputs of a wrong shape or with values that are not finite.
 
     References
     ----------
     Jacot, Gabriel, Hongler, *Neural Tangent Kernel*, NeurIPS 2018.
     """
-    slopes = net.derivative(x)
-    slopes2 = slopes if x2 is None else net.derivative(x2)
+    slopes = _check_network(net).derivative(x)
+    slopes2 = slopes if x2 is None else net.derivative(real_array("x2", x2, (("n2", None), ("d", net.dim))))
     x, x2 = jnp.asarray(x), jnp.asarray(x if x2 is None else x2)
     weighted = slopes.T * net.output_weights[None] ** 2
     return (weighted @ slopes2) * (x @ x2.T)
@@ -166,6 +172,13 @@ def _dual_derivative(derivative, cosines, radii, radii2):
             )
             break
         nodes *= 2
+
+    return _hermite_sum(first, second, cosines)
+
+
+@jax.jit
+def _hermite_sum(first, second, cosines):
+    """sum_j c_j(r) c_j(r') cos^j by Horner's rule."""
 
     def horner(step, total):
         j = first.shape[0] - 1 - step
