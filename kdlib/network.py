@@ -3,6 +3,7 @@
 Book: chapter *Transfer* (setting) and the notation table.
 """
 
+import functools
 from collections.abc import Callable
 
 import equinox as eqx
@@ -28,9 +29,23 @@ def activation_pair(activation):
     if isinstance(activation, str) and activation in ACTIVATIONS:
         return ACTIVATIONS[activation]
     if callable(activation):
+        _check_elementwise(activation)
         return activation, lambda z: jax.jvp(activation, (z,), (jnp.ones_like(z),))[1]
     names = ", ".join(repr(name) for name in ACTIVATIONS)
     raise ValueError(f"activation: expected one of {names}, or an elementwise callable; got {activation!r}")
+
+
+@functools.lru_cache(maxsize=64)
+def _check_elementwise(activation):
+    """Raise `ValueError` unless the callable maps real arrays to real arrays of the same shape."""
+    example = jax.ShapeDtypeStruct((2, 3), float)
+    try:
+        image = jax.eval_shape(activation, example)
+        came = f"{image.dtype.name} values of shape {image.shape}"
+    except Exception as error:
+        raise ValueError(f"activation: expected an elementwise callable; it fails on an array: {error}") from error
+    if image.shape != example.shape or not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(f"activation: expected an elementwise callable; it maps shape {example.shape} to {came}")
 
 
 class TwoLayerNetwork(eqx.Module):
@@ -87,12 +102,14 @@ class TwoLayerNetwork(eqx.Module):
         Raises
         ------
         ValueError
-            Unless width and dim are positive integers and the activation is known.
+            Unless key is a random key, width and dim are positive integers, and the activation is known.
         """
         for name, size in (("width", width), ("dim", dim)):
             if isinstance(size, bool) or not hasattr(size, "__index__") or size.__index__() < 1:
                 raise ValueError(f"{name}: expected a positive integer; got {size!r}")
         activation_pair(activation)
+        if not isinstance(key, jax.Array) or not (key.dtype == jnp.uint32 or jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+            raise ValueError(f"key: expected a key such as jax.random.key(0); got {key!r}")
         weight_key, sign_key = jax.random.split(key)
         weights = jax.random.normal(weight_key, (width, dim))
         return cls(weights, jax.random.rademacher(sign_key, (width,), dtype=weights.dtype), activation)

@@ -158,7 +158,10 @@ def gradient_descent(problem, step_size, steps, *, at=None):
     step_size = real_array("step_size", step_size, ())
     if is_concrete(step_size) and not step_size > 0:
         raise ValueError(f"step_size: expected a number greater than 0; got {float(step_size)}")
-    steps = np.asarray(steps)
+    try:
+        steps = np.asarray(steps)
+    except ValueError as error:
+        raise ValueError("steps: expected a whole number, or an array of them; got rows of unequal length") from error
     if steps.dtype.kind not in "iu" or steps.ndim > 1 or steps.size == 0 or (steps < 0).any():
         raise ValueError(f"steps: expected a whole number, or an array of them, that is at least 0; got {steps!r}")
     if steps.ndim == 0:
