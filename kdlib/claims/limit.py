@@ -1,0 +1,195 @@
+"""Checkers of the chapter *What the student learns*: where the kernel flow ends.
+
+`kdlib` reaches the limit through projectors and a system of size n. The references here do not: they are least
+squares over all md weights at once, by NumPy, or the training of a real network.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from kdlib.claims import Check
+from kdlib.claims.linear_system import _Dense
+from kdlib.limit import fixed_point
+from kdlib.problem import TransferProblem
+from kdlib.training import gradient_flow
+
+_SMALLEST = 1e-10  # singular values below this fraction of the largest count as zero
+
+
+def _with_strength(problem, lam):
+    return TransferProblem(problem.student, problem.x, problem.y, problem.phi, lam=lam)
+
+
+def _least_squares_end(problem):
+    """Features (m, n) and displacement (md,) at the least-norm minimiser of E over all weights at once."""
+    dense = _Dense.of(problem)
+    v = np.linalg.lstsq(dense.A, dense.g, rcond=_SMALLEST)[0]
+    return dense, dense.start + (dense.L.T @ v).reshape(dense.start.shape), v
+
+
+def _projectors(dense):
+    """P_k from the singular vectors of each L_k, shape (m, n, n)."""
+    _, sigma, right = np.linalg.svd(dense.blocks, full_matrices=False)
+    right = right * (sigma > _SMALLEST * sigma[:, :1])[:, :, None]
+    return np.swapaxes(right, 1, 2) @ right
+
+
+def _capacity(problem):
+    """The dense problem, P_k, P̄, and the carried teacher's error y - τ."""
+    dense = _Dense.of(problem)
+    projectors = _projectors(dense)
+    carried = np.einsum("kij,kj->ki", projectors, dense.gap)
+    return dense, projectors, np.einsum("k,kij->ij", dense.b**2, projectors), dense.residual - dense.b @ carried
+
+
+def _ends(label, problem, outputs, features, tolerance=1e-7):
+    """Stated outputs and features, against least squares over all weights and against `fixed_point`."""
+    dense, end_features, _ = _least_squares_end(problem)
+    point = fixed_point(problem)
+    scale = dense.feature_scale
+    return Check.worst(
+        Check.compare(label, outputs, dense.b @ end_features, tolerance, dense.scale, "outputs, least squares"),
+        Check.compare(label, features, end_features, tolerance, scale, "features, least squares"),
+        Check.compare(label, outputs, point.outputs, tolerance, dense.scale, "outputs, fixed_point"),
+        Check.compare(label, features, point.features, tolerance, scale, "features, fixed_point"),
+    )
+
+
+def _interpolation(dense, problem):
+    """f_∞ = (a y + λ φ̄)/(a + λ) and its features, straight from labels and teacher."""
+    a, phi = np.sum(dense.b**2), dense.start + dense.gap
+    teacher = dense.b @ phi
+    outputs = (a * dense.y + dense.lam * teacher) / (a + dense.lam)
+    return outputs, phi + np.outer(dense.b, dense.y - teacher) / (a + dense.lam)
+
+
+def interpolation(problem):
+    """With every H_k ≻ 0 and λ > 0 the student ends on the line from labels to teacher (chapter *Limit*).
+
+    The formula, which knows labels and teacher only, against least squares over the weights and `fixed_point`.
+    """
+    dense = _Dense.of(problem)
+    return _ends("interpolation", problem, *_interpolation(dense, problem))
+
+
+def stationary_interpolation(problem, time):
+    """A trained network with every H_k(w) ≻ 0 comes to rest at the same interpolation (chapter *Limit*).
+
+    The formula against the real network after gradient-flow time ``time``.
+    """
+    dense = _Dense.of(problem)
+    outputs, features = _interpolation(dense, problem)
+    trajectory = gradient_flow(problem, jnp.asarray([time]))
+    label, tolerance = "stationary-interpolation", 1e-4
+    reached = trajectory.network.features(problem.x)
+    return Check.worst(
+        Check.compare(label, trajectory.outputs[0], outputs, tolerance, dense.scale, "outputs"),
+        Check.compare(label, reached, features, tolerance, dense.feature_scale, "features"),
+    )
+
+
+def projected_interpolation(problem, end=None):
+    """The limit for any kernels, through the projectors P_k and P̄, λ > 0 (chapter *Limit*).
+
+    The formula with dense projectors, against least squares over the weights and `fixed_point`.
+
+    Parameters
+    ----------
+    problem : TransferProblem
+    end : TwoLayerNetwork, optional
+        A network at rest to stand in for the kernel flow's limit: a broken hypothesis.
+    """
+    dense, projectors, mean, error = _capacity(problem)
+    left = dense.lam * np.linalg.solve(dense.lam * np.eye(error.size) + mean, error)
+    pull = dense.gap + np.outer(dense.b, left) / dense.lam
+    outputs, features = dense.y - left, dense.start + np.einsum("kij,kj->ki", projectors, pull)
+    label = "projected-interpolation"
+    if end is not None:
+        return Check.compare(label, end(problem.x), outputs, 1e-7, dense.scale, "outputs, network")
+    return _ends(label, problem, outputs, features)
+
+
+def relative_capacity(problem):
+    """Training error = shrunk (teacher's error + what the student cannot carry) (chapter *Limit*).
+
+    In the eigenbasis of P̄ each component shrinks by λ/(λ + π_i); the components of the error at the least-squares
+    end, against the teacher's error plus the unlearnable features, and the two-sided bound on its length.
+    """
+    dense, _, mean, _ = _capacity(problem)
+    _, features, _ = _least_squares_end(problem)
+    error = dense.y - dense.b @ features
+    unlearnable = np.asarray(fixed_point(problem).unlearnable)
+    carried_error = dense.y - dense.b @ (dense.start + dense.gap) + dense.b @ unlearnable
+    values, vectors = np.linalg.eigh(mean)
+    shrunk = dense.lam / (dense.lam + np.clip(values, 0, None)) * (vectors.T @ carried_error)
+    a, size = np.sum(dense.b**2), np.linalg.norm(carried_error)
+    label, tolerance = "relative-capacity", 1e-7
+    length = np.linalg.norm(error)
+    return Check.worst(
+        Check.compare(label, vectors.T @ error, shrunk, tolerance, dense.scale, "components"),
+        Check.at_most(label, length, size, tolerance, dense.scale, "never larger"),
+        Check.at_most(label, dense.lam / (a + dense.lam) * size, length, tolerance, dense.scale, "never smaller"),
+    )
+
+
+def strong_transfer(problem):
+    """As λ grows the student tends to the teacher as far as it can carry it, at rate 1/λ (chapter *Limit*).
+
+    Distance of outputs and features at the least-squares end from the carried teacher, against a‖y - τ‖/(a + λ) and √a‖y - τ‖/λ.
+    """
+    dense, projectors, _, error = _capacity(problem)
+    _, features, _ = _least_squares_end(problem)
+    carried = dense.start + np.einsum("kij,kj->ki", projectors, dense.gap)
+    a, size = np.sum(dense.b**2), np.linalg.norm(error)
+    label, tolerance = "strong-transfer", 1e-7
+    output_gap, feature_gap = np.linalg.norm(dense.b @ (features - carried)), np.linalg.norm(features - carried)
+    return Check.worst(
+        Check.at_most(label, output_gap, a / (a + dense.lam) * size, tolerance, dense.scale, "outputs"),
+        Check.at_most(label, feature_gap, np.sqrt(a) / dense.lam * size, tolerance, dense.feature_scale, "features"),
+    )
+
+
+def no_transfer(problem):
+    """At λ = 0 the limit is the plain kernel fit f_k(0) + b_k H_k H̄⁺ (y - f(0)) (chapter *Limit*).
+
+    The formula with NumPy's pseudo-inverse, against least squares over the weights and `fixed_point`. A problem
+    with λ > 0 is a broken hypothesis.
+    """
+    dense = _Dense.of(problem)
+    kernels = np.swapaxes(dense.blocks, 1, 2) @ dense.blocks
+    tangent = np.einsum("k,kij->ij", dense.b**2, kernels)
+    multipliers = np.linalg.pinv(tangent, rcond=1e-13, hermitian=True) @ dense.residual
+    features = dense.start + dense.b[:, None] * (kernels @ multipliers)
+    return _ends("no-transfer", problem, dense.b @ features, features)
+
+
+def vanishing_transfer(problem):
+    """As λ → 0⁺ the training outputs tend to those of λ = 0, the features do not (chapter *Limit*).
+
+    `fixed_point` at the problem's small λ, against a two-stage least-squares fit: first the labels, then, among all
+    weights that fit them best, the teacher's features. The distance must stay below λ‖y - τ‖/π and √a λ‖y - τ‖/π².
+    A problem with λ = 0 is a broken hypothesis.
+    """
+    dense, _, mean, error = _capacity(problem)
+    J, L = dense.J, dense.L
+    fit = np.linalg.lstsq(J, dense.residual, rcond=_SMALLEST)[0]
+    _, sigma, right = np.linalg.svd(J)
+    free = right[np.sum(sigma > _SMALLEST * sigma[0]) :].T
+    remaining = dense.gap.ravel() - L.T @ fit
+    v = fit + free @ np.linalg.lstsq(L.T @ free, remaining, rcond=_SMALLEST)[0]
+    features = dense.start + (L.T @ v).reshape(dense.start.shape)
+
+    point = fixed_point(problem)
+    values = np.linalg.eigvalsh(mean)
+    smallest = np.min(values[values > _SMALLEST * values[-1]], initial=np.inf)
+    a, size = np.sum(dense.b**2), np.linalg.norm(error)
+    output_gap = np.linalg.norm(np.asarray(point.outputs) - dense.b @ features)
+    feature_gap = np.linalg.norm(np.asarray(point.features) - features)
+    plain = np.linalg.norm(dense.b @ (dense.start + (L.T @ fit).reshape(dense.start.shape) - features))
+    label, tolerance = "vanishing-transfer", 1e-7
+    output_bound, feature_bound = dense.lam / smallest * size, np.sqrt(a) * dense.lam / smallest**2 * size
+    return Check.worst(
+        Check.at_most(label, output_gap, output_bound, tolerance, dense.scale, "outputs"),
+        Check.at_most(label, feature_gap, feature_bound, tolerance, dense.feature_scale, "features"),
+        Check.at_most(label, plain, 0.0, tolerance, dense.scale, "outputs at zero"),
+    )

@@ -1,0 +1,80 @@
+"""The statements of the chapter *The linear system* over random problems."""
+
+import jax
+import numpy as np
+import pytest
+
+import kdlib as kd
+from kdlib import claims
+from kdlib.claims.linear_system import _Dense, _bidiagonal_run, _krylov_coefficients
+
+SHAPES = ((1, 1, 1), (6, 3, 5), (5, 8, 3), (8, 4, 2))
+ACTIVATIONS = ("tanh", "relu")
+STRENGTHS = (0.0, 1e-3, 0.5, 30.0)
+TIMES = (0.0, 1e-6, 0.1, 1.0, 30.0, 1e3)
+
+
+def draw(seed, *, shape=None, lam=None):
+    """A random problem in a few shapes: every activation, every strength, teachers near and far."""
+    rng = np.random.default_rng(seed)
+    m, n, d = SHAPES[seed % len(SHAPES)] if shape is None else shape
+    student = kd.TwoLayerNetwork(rng.normal(size=(m, d)), rng.choice([-1.0, 1.0], m), ACTIVATIONS[seed // 4 % 2])
+    x = rng.normal(size=(n, d))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    phi = np.asarray(student.features(x)) + rng.normal(size=(m, n)) * rng.choice([1.0, m**-0.5])
+    lam = STRENGTHS[seed // 8 % 4] if lam is None else lam
+    return kd.TransferProblem(student, x, rng.normal(size=n), phi, lam=lam)
+
+
+def moving_kernels(problem, times):
+    """The real network, whose kernels are not frozen."""
+    return kd.gradient_flow(problem, times)
+
+
+@pytest.mark.claim("two-coordinates")
+def test_two_coordinates(cases, ledger):
+    for seed in cases:
+        ledger(claims.two_coordinates(draw(seed), TIMES))
+
+
+@pytest.mark.counterexample("two-coordinates")
+def test_two_coordinates_needs_frozen_kernels():
+    assert claims.two_coordinates(draw(1, lam=0.5), TIMES[:4], flow=moving_kernels).margin <= 0.01
+
+
+@pytest.mark.claim("real-spectrum")
+def test_real_spectrum(cases, ledger):
+    for seed in cases:
+        ledger(claims.real_spectrum(draw(seed)))
+
+
+@pytest.mark.counterexample("real-spectrum")
+def test_real_spectrum_needs_the_same_weights_forward_and_backward():
+    problem = draw(1, lam=0.5)
+    backward = np.asarray(problem.student.output_weights) * np.resize([1.0, -1.0], problem.student.width)
+    assert claims.real_spectrum(problem, backward).margin <= 0.01
+
+
+@pytest.mark.claim("least-squares-flow")
+def test_least_squares_flow(cases, ledger):
+    for seed in cases:
+        ledger(claims.least_squares_flow(draw(seed), (*TIMES, np.inf)))
+
+
+@pytest.mark.counterexample("least-squares-flow")
+def test_least_squares_flow_needs_frozen_kernels():
+    assert claims.least_squares_flow(draw(1, lam=0.5), TIMES[:4], flow=moving_kernels).margin <= 0.01
+
+
+@pytest.mark.claim("golub-kahan-flow")
+def test_golub_kahan_flow(cases, ledger):
+    for seed in cases:
+        problem = draw(seed, shape=(12, 8, 6), lam=STRENGTHS[1 + seed // 8 % 3])
+        ledger(claims.golub_kahan_flow(problem, 6, TIMES))
+
+
+@pytest.mark.claim("krylov-error")
+def test_krylov_error(cases, ledger):
+    for seed in cases:
+        problem = draw(seed, shape=(12, 8, 6), lam=STRENGTHS[1 + seed // 8 % 3])
+        ledger(claims.krylov_error(problem, (2, 5)[seed % 2], TIMES))
