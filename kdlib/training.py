@@ -75,7 +75,9 @@ def gradient_flow(problem, times, *, at=None):
     at = check_problem_and_inputs(problem, at)
     times = time_array(times, allow_inf=False)
     order = jnp.argsort(times)
-    fine, coarse = (_integrate(problem, times[order], at, tighter) for tighter in (True, False))
+    # tolerances as arrays: a second value compiles nothing
+    tolerances = jnp.sqrt(jnp.finfo(times.dtype).eps) * jnp.asarray([0.1, 10.0], times.dtype)
+    fine, coarse = (_integrate(problem, times[order], at, tolerance) for tolerance in tolerances)
     (outputs, energies, movement), weights, succeeded = fine
     scale = jnp.where(problem.scale > 0, problem.scale, 1.0)
     error = jnp.max(jnp.linalg.norm(outputs - coarse[0][0], axis=1)) / scale
@@ -96,11 +98,10 @@ def gradient_flow(problem, times, *, at=None):
 
 
 @eqx.filter_jit
-def _integrate(problem, times, at, tighter):
+def _integrate(problem, times, at, tolerance):
     """Observations at sorted times, the last weights, and whether all went well."""
     import diffrax  # imported here: it alone would double the time of `import kdlib`
 
-    tolerance = jnp.sqrt(jnp.finfo(times.dtype).eps) * (0.1 if tighter else 10.0)
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, weights, problem: _velocity(problem, weights)),
         diffrax.Dopri8(),
