@@ -66,7 +66,7 @@ def use() -> None:
         mpl.rcParams.update(_STYLE)
         formatters = shell.display_formatter.formatters
         formatters["image/svg+xml"].for_type(Figure, to_svg)
-        formatters["image/png"].for_type(Figure, _to_png)
+        formatters["image/png"].for_type(Figure, to_png)
 
 
 def to_svg(figure: Figure) -> str:
@@ -92,7 +92,7 @@ def to_svg(figure: Figure) -> str:
     return re.sub(r"(<svg[^>]*>)", lambda opening: opening[0] + themes, svg, count=1)
 
 
-def _to_png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200, facecolor="white")
     return buffer.getvalue()

@@ -1,0 +1,393 @@
+// The front-end of every explorer. It knows nothing of kernels: a specification names the parameters,
+// the fields of a table computed by kdlib, and the views; this module reads the table at the current
+// parameters, draws it as SVG, and moves with native range inputs.
+//
+// Table: float32. A field holds, for each point of the grid (or once, if constant), p coefficient
+// blocks of `size` numbers; the value at s of the smooth parameter is their polynomial in s, exactly.
+
+const NS = "http://www.w3.org/2000/svg";
+
+function svg(name, attributes = {}, ...children) {
+  const node = document.createElementNS(NS, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+function html(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+// ---------------------------------------------------------------- numbers as text
+
+const raised = (text) => text.replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? "⁻");
+
+/** Three significant digits; what is below the accuracy of the table is said to be so. */
+export function format(value) {
+  const size = Math.abs(value);
+  if (size < 1e-6) return "< 10⁻⁶";
+  if (size >= 1e-3 && size < 1e3) return value.toPrecision(3).replace("-", "−");
+  const [digits, power] = value.toExponential(2).split("e");
+  return `${digits.replace("-", "−")} × 10${raised(String(Number(power)))}`;
+}
+
+function decimals(step) {
+  return Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
+}
+
+// ---------------------------------------------------------------- the table
+
+function floats(view) {
+  return new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+}
+
+/** The model's parameters and the fields at them: from the table, or off the grid from a live kernel. */
+class Data {
+  constructor(model) {
+    this.model = model;
+    this.spec = model.get("_spec");
+    this.table = floats(model.get("_table"));
+    this.grid = this.spec.parameters.filter((p) => p.values);
+    this.smooth = this.spec.parameters.find((p) => !p.values);
+  }
+
+  /** The position on a grid parameter's slider that is nearest to its current value. */
+  index(parameter) {
+    const value = this.model.get(parameter.name);
+    const gaps = parameter.values.map((v) => Math.abs(v - value));
+    return gaps.indexOf(Math.min(...gaps));
+  }
+
+  text(parameter) {
+    const value = this.model.get(parameter.name);
+    if (!parameter.values) return value.toFixed(decimals(parameter.step)).replace("-", "−");
+    return String(Number(value.toPrecision(4)));
+  }
+
+  field(name) {
+    const { offset, size, coefficients, constant } = this.spec.fields[name];
+    let source = this.table;
+    let start = offset;
+    if (!constant) {
+      const live = this.model.get("_live");
+      const fresh = live.record && this.grid.every((p) => live.at[p.name] === this.model.get(p.name));
+      if (fresh) source = this.live ??= floats(live.record);
+      else start += this.spec.base + this.spec.stride * this.grid.reduce((k, p) => k * p.values.length + this.index(p), 0);
+    }
+    const s = this.smooth ? this.model.get(this.smooth.name) : 0;
+    const out = new Float64Array(size);
+    for (let j = coefficients - 1; j >= 0; j--) {
+      for (let i = 0; i < size; i++) out[i] = out[i] * s + source[start + j * size + i];
+    }
+    return out;
+  }
+
+  sentence() {
+    const fill = (_, name) => {
+      const parameter = this.spec.parameters.find((p) => p.name === name);
+      return parameter ? this.text(parameter) : format(this.field(name)[0]);
+    };
+    return this.spec.sentence.replace(/\{(\w+)\}/g, fill);
+  }
+}
+
+// ---------------------------------------------------------------- scales and paths
+
+function niceStep(span, count) {
+  const raw = span / count;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  return power * [1, 2, 5, 10].find((k) => k * power >= raw * 0.999);
+}
+
+/** A map from data to pixels, with its ticks. Infinity has a place of its own behind a log axis. */
+function makeScale(axis, from, to, room) {
+  const log = axis.scale === "log";
+  const t = log ? Math.log10 : (v) => v;
+  const [lo, hi] = axis.domain.map(t);
+  const end = axis.infinity ? to - 26 * Math.sign(to - from) : to;
+  const scale = (v) => (v === Infinity ? to - 8 : from + ((t(v) - lo) / (hi - lo)) * (end - from));
+  if (axis.ticks) {
+    const every = Math.ceil((axis.ticks.length * room) / Math.abs(end - from));
+    scale.ticks = axis.ticks.filter((_, i) => i % every === 0);
+  } else if (log) {
+    const every = Math.ceil(((hi - lo + 1) * room) / Math.abs(end - from));
+    scale.ticks = [];
+    for (let k = Math.ceil(lo); k <= hi; k += every) {
+      scale.ticks.push([10 ** k, k === 0 ? "1" : `10${k === 1 ? "" : raised(String(k))}`]);
+    }
+  } else {
+    const step = niceStep(hi - lo, Math.max(2, Math.abs(end - from) / room));
+    scale.ticks = [];
+    for (let k = Math.ceil(lo / step - 1e-9); k * step <= hi + 1e-9 * step; k++) {
+      scale.ticks.push([k * step, (k * step).toFixed(decimals(step)).replace("-", "−")]);
+    }
+  }
+  if (axis.infinity) scale.ticks.push([Infinity, "∞"]);
+  return scale;
+}
+
+const px = (v) => v.toFixed(2);
+
+/** A smooth path that does not overshoot its points (monotone cubic, Fritsch and Carlson). */
+function smoothPath(xs, ys) {
+  const n = xs.length;
+  if (n < 3) return xs.map((x, i) => `${i ? "L" : "M"}${px(x)},${px(ys[i])}`).join("");
+  const secant = (i) => (ys[i + 1] - ys[i]) / (xs[i + 1] - xs[i]);
+  const slopes = new Float64Array(n);
+  for (let i = 1; i < n - 1; i++) {
+    const [a, b] = [secant(i - 1), secant(i)];
+    slopes[i] = a * b <= 0 ? 0 : (2 * a * b) / (a + b);
+  }
+  slopes[0] = secant(0);
+  slopes[n - 1] = secant(n - 2);
+  let path = `M${px(xs[0])},${px(ys[0])}`;
+  for (let i = 0; i < n - 1; i++) {
+    const h = (xs[i + 1] - xs[i]) / 3;
+    path += `C${px(xs[i] + h)},${px(ys[i] + h * slopes[i])} ${px(xs[i + 1] - h)},${px(ys[i + 1] - h * slopes[i + 1])} ${px(xs[i + 1])},${px(ys[i + 1])}`;
+  }
+  return path;
+}
+
+// Each is drawn around (0, 0); shape as well as colour tells the roles apart.
+const SYMBOLS = {
+  disc: "M4,0A4,4 0 1 1 -4,0A4,4 0 1 1 4,0Z",
+  diamond: "M0,-5.2L5.2,0L0,5.2L-5.2,0Z",
+  cross: "M-3.8,-3.8L3.8,3.8M-3.8,3.8L3.8,-3.8",
+};
+
+function symbolAttributes(layer) {
+  const open = layer.symbol !== "disc";
+  return {
+    style: `${open ? "fill: none; stroke" : "stroke: none; fill"}: var(--kd-${layer.color})`,
+    "stroke-width": 1.8,
+  };
+}
+
+// ---------------------------------------------------------------- one view
+
+class View {
+  constructor(spec, data) {
+    this.spec = spec;
+    this.data = data;
+    this.element = svg("svg", { role: "img", "aria-label": spec.description });
+    this.box = html("div", { class: "kd-view", style: `--share:${spec.share ?? 1}` }, this.element);
+  }
+
+  /** Axes and empty layers for a width in pixels, so that text keeps its size on every screen. */
+  layout() {
+    const width = this.box.clientWidth;
+    if (!width || width === this.width) return;
+    this.width = width;
+    const { x, y, height } = this.spec;
+    const [left, right, top, bottom] = [44, width - 10, 28, height - 40];
+    this.x = makeScale(x, left + 6, right - 6, 34);
+    this.y = makeScale(y, bottom, top, 26);
+    const root = svg("g");
+    for (const [value, label] of this.y.ticks) {
+      const at = this.y(value);
+      root.append(
+        svg("line", { class: "kd-grid", x1: left, x2: right, y1: at, y2: at }),
+        svg("text", { class: "kd-tick", x: left - 6, y: at + 4, "text-anchor": "end" }, label),
+      );
+    }
+    for (const [value, label] of this.x.ticks) {
+      const at = this.x(value);
+      root.append(
+        svg("line", { class: "kd-axis", x1: at, x2: at, y1: bottom, y2: bottom + 4 }),
+        svg("text", { class: "kd-tick", x: at, y: bottom + 17, "text-anchor": "middle" }, label),
+      );
+    }
+    root.append(
+      svg("line", { class: "kd-axis", x1: left, x2: x.infinity ? right - 24 : right, y1: bottom, y2: bottom }),
+      svg("text", { class: "kd-label", x: right, y: height - 6, "text-anchor": "end" }, x.label),
+      svg("text", { class: "kd-label", x: 2, y: 13 }, y.label),
+    );
+    const clip = `kd-clip-${Math.random().toString(36).slice(2)}`;
+    root.append(svg("clipPath", { id: clip }, svg("rect", { x: left, y: top - 6, width: right - left, height: bottom - top + 12 })));
+    this.layers = svg("g", { "clip-path": `url(#${clip})` });
+    this.paths = this.spec.layers.map((layer) => {
+      const path = svg("path", {
+        "data-layer": layer.y,
+        fill: "none",
+        style: `stroke: var(--kd-${layer.color})`,
+        "stroke-width": layer.width ?? 1.8,
+        "stroke-opacity": layer.opacity ?? 1,
+        "stroke-dasharray": layer.dash ?? "none",
+        "stroke-linejoin": "round",
+      });
+      if (layer.kind === "marks") for (const [k, v] of Object.entries(symbolAttributes(layer))) path.setAttribute(k, v);
+      this.layers.append(path);
+      return path;
+    });
+    root.append(this.layers);
+    this.element.setAttribute("width", width);
+    this.element.setAttribute("height", height);
+    this.element.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    this.element.replaceChildren(root);
+  }
+
+  draw() {
+    if (!this.width) return;
+    this.spec.layers.forEach((layer, i) => this.paths[i].setAttribute("d", this.path(layer)));
+  }
+
+  path(layer) {
+    const ys = this.data.field(layer.y);
+    const y = (v) => Math.max(-1e4, Math.min(1e4, this.y(v))); // a log axis sends 0 far below the frame
+    if (layer.kind === "rule") return `M${this.x(this.spec.x.domain[0])},${y(ys[0])}H${this.x(this.spec.x.infinity ? Infinity : this.spec.x.domain[1])}`;
+    const xs = Array.from(this.data.field(layer.x), this.x);
+    if (layer.kind === "marks") {
+      // As many marks as values; a single x serves them all (the column at t = ∞).
+      return Array.from(ys, (v, i) => shift(SYMBOLS[layer.symbol], xs[xs.length === 1 ? 0 : i], y(v))).join("");
+    }
+    if (layer.kind === "segments") {
+      const ends = this.data.field(layer.y2);
+      return xs.map((x, i) => `M${px(x)},${px(y(ys[i]))}V${px(y(ends[i]))}`).join("");
+    }
+    let path = "";
+    for (let start = 0; start < ys.length; start += xs.length) {
+      path += smoothPath(xs, Array.from(ys.subarray(start, start + xs.length), y));
+    }
+    return path;
+  }
+}
+
+/** A symbol's path moved to (x, y): absolute pairs only, radii and flags of the arcs left alone. */
+function shift(symbol, x, y) {
+  return symbol.replace(/A[\d.,]+ 0 1 1 |(-?[\d.]+),(-?[\d.]+)/g, (match, a, b) =>
+    a === undefined ? match : `${px(Number(a) + x)},${px(Number(b) + y)}`);
+}
+
+// ---------------------------------------------------------------- controls and read-out
+
+function makeControl(parameter, data, id) {
+  const grid = parameter.values;
+  const input = html("input", {
+    id,
+    type: "range",
+    name: parameter.name,
+    min: 0,
+    max: grid ? grid.length - 1 : parameter.maximum,
+    step: grid ? 1 : parameter.step,
+  });
+  const output = html("output", { for: id });
+  const span = grid ? grid.length - 1 : parameter.maximum;
+  const ticks = html("div", { class: "kd-ticks", "aria-hidden": "true" });
+  for (const value of parameter.ticks) {
+    const share = (grid ? grid.indexOf(value) : value) / span;
+    ticks.append(html("span", { style: `--at:${share}` }, String(value)));
+  }
+  input.addEventListener("input", () => {
+    data.model.set(parameter.name, grid ? grid[Number(input.value)] : Number(input.value));
+    data.model.save_changes();
+  });
+  const control = html(
+    "div",
+    { class: "kd-control" },
+    html("label", { for: id }, parameter.label, " ", html("span", { class: "kd-value" }, `${parameter.symbol} = `, output)),
+    input,
+    ticks,
+  );
+  const draw = () => {
+    const value = data.model.get(parameter.name);
+    const at = grid ? data.index(parameter) : value;
+    if (Number(input.value) !== at) input.value = at;
+    input.style.setProperty("--share", at / span);
+    output.textContent = data.text(parameter);
+    input.setAttribute("aria-valuetext", `${parameter.symbol} = ${output.textContent}`);
+  };
+  return { control, draw };
+}
+
+function swatch(row) {
+  const box = svg("svg", { class: "kd-swatch", width: 34, height: 14, viewBox: "-17 -7 34 14", "aria-hidden": "true" });
+  if (row.line) box.append(svg("path", { d: "M-17,0H17", style: `stroke: var(--kd-${row.color})`, "stroke-width": 1.8 }));
+  box.append(svg("path", { d: SYMBOLS[row.symbol], ...symbolAttributes(row) }));
+  return box;
+}
+
+/** The legend and the numbers in one table: a row for each role, a column for each quantity. */
+function makeReadout(spec, data) {
+  const cells = [];
+  const body = html("tbody");
+  for (const row of spec.rows) {
+    const line = html("tr", {}, html("th", { scope: "row" }, swatch(row), row.label));
+    for (const name of row.fields) {
+      const cell = html("td", name ? { "data-field": name } : {}, name ? "" : "0");
+      if (name) cells.push([cell, name]);
+      line.append(cell);
+    }
+    body.append(line);
+  }
+  const head = html("tr", {}, html("th", { scope: "col" }, spec.corner), ...spec.columns.map((c) => html("th", { scope: "col" }, c)));
+  const table = html("table", { class: "kd-table" }, html("thead", {}, head), body);
+  const draw = () => cells.forEach(([cell, name]) => (cell.textContent = format(data.field(name)[0])));
+  return { table, draw };
+}
+
+// ---------------------------------------------------------------- the widget
+
+function render({ model, el }) {
+  const data = new Data(model);
+  const { spec } = data;
+  const id = `kd-${Math.random().toString(36).slice(2)}`;
+  const controls = spec.parameters.map((p) => makeControl(p, data, `${id}-${p.name}`));
+  const readout = makeReadout(spec.readout, data);
+  const views = spec.views.map((v) => new View(v, data));
+  // One sentence for all: it reads with the eye at once and is spoken when the slider rests.
+  const sentence = html("p", { class: "kd-sentence", "aria-live": "polite", "aria-atomic": "true" });
+  const root = html(
+    "div",
+    { class: "kd-explorer-live", role: "group", "aria-label": spec.title },
+    html("p", { class: "kd-claim" }, spec.claim),
+    html("div", { class: "kd-controls" }, ...controls.map((c) => c.control)),
+    readout.table,
+    html("div", { class: "kd-views" }, ...views.map((v) => v.box)),
+    sentence,
+  );
+
+  for (const [role, [light, dark]] of Object.entries(spec.colors)) {
+    root.style.setProperty(`--kd-${role}`, `light-dark(${light}, ${dark})`);
+  }
+
+  let frame = 0;
+  let rest = 0;
+  const draw = () => {
+    frame = 0;
+    controls.forEach((c) => c.draw());
+    readout.draw();
+    views.forEach((v) => v.draw());
+    sentence.setAttribute("aria-busy", "true");
+    sentence.textContent = data.sentence();
+    clearTimeout(rest);
+    rest = setTimeout(() => sentence.setAttribute("aria-busy", "false"), 400);
+  };
+  const schedule = () => (frame ||= requestAnimationFrame(draw));
+  const refresh = () => {
+    data.live = undefined;
+    schedule();
+  };
+  const events = [...spec.parameters.map((p) => `change:${p.name}`), "change:_live"];
+  events.forEach((event) => model.on(event, refresh));
+
+  const observer = new ResizeObserver(() => {
+    views.forEach((v) => v.layout());
+    schedule();
+  });
+  el.append(root);
+  views.forEach((v) => v.layout());
+  draw();
+  observer.observe(root);
+
+  return () => {
+    observer.disconnect();
+    cancelAnimationFrame(frame);
+    clearTimeout(rest);
+    events.forEach((event) => model.off(event, refresh));
+  };
+}
+
+export default { render };
