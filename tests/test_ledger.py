@@ -215,6 +215,24 @@ def test_a_row_too_few_or_too_many_is_found(verified):
     ]
 
 
+def test_the_table_follows_the_book(verified):
+    (verified / "book" / "addition.md").write_text(CHAPTER.replace("sum-rule", "difference-rule"))
+    (verified / "_toc.yml").write_text("root: book/sums\nparts: [{chapters: [{file: book/addition}]}]\n")
+    rows = books.rows(verified)
+    margins = {"cases": 7, "chapter": "addition", "worst_margin": 123456.0}
+    rows["difference-rule"] = rows["sum-rule"] | margins | {"title": "What $|x|$ is"}
+    rows["double-half"]["worst_margin"] = None
+    books.write(rows, verified)
+    assert books.table(verified).splitlines()[2:] == [
+        "| {prf:ref}`sum-rule` | Sum rule | {doc}`sums` | 1 | 2 | `tests/claims/test_sums.py` |",
+        "| {prf:ref}`double-half` | Nested | {doc}`sums` | 1 | exact | `tests/claims/test_sums.py` |",
+        (
+            r"| {prf:ref}`difference-rule` | What $\|x\|$ is | {doc}`addition` | 7 | $1.2 \cdot 10^{5}$ "
+            "| `tests/claims/test_sums.py` |"
+        ),
+    ]
+
+
 def run(tree, *options):
     environment = os.environ | {"PYTHONPATH": str(tree / "kdlib" / "claims"), "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tree), *options]

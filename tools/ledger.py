@@ -15,6 +15,7 @@ A statement is a ``prf:theorem``, ``prf:lemma``, ``prf:proposition`` or ``prf:co
 import ast
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -160,6 +161,24 @@ def facts(root=ROOT):
     return table
 
 
+def table(root=ROOT):
+    """The committed rows as a MyST table, in the order of the book."""
+    order = {(statement.chapter, statement.label): statement.line for statement in statements(root)}
+    chapters = _reading_order(root)
+    entries = sorted(
+        rows(root).items(),
+        key=lambda entry: (chapters.index(entry[1]["chapter"]), order[entry[1]["chapter"], entry[0]]),
+    )
+    lines = ["| Statement | Title | Chapter | Cases | Worst margin | Test |", "|---|---|---|--:|--:|---|"]
+    for label, row in entries:
+        title, file = row["title"].replace("|", "\\|"), row["test"].split("::")[0]
+        lines.append(
+            f"| {{prf:ref}}`{label}` | {title} | {{doc}}`{row['chapter']}` | {row['cases']} "
+            f"| {_readable(row['worst_margin'])} | `{file}` |"
+        )
+    return "\n".join(lines)
+
+
 def library(root=ROOT):
     """Digest of the code that the checks rest on; pictures prove nothing and are left out."""
     files = sorted(path for path in (root / "kdlib").glob("*.py") if path.stem not in ("figures", "widgets"))
@@ -229,6 +248,27 @@ def stale(root=ROOT):
         if changed:
             found.append(f"{label}: its row in book/claims.json is stale ({', '.join(changed)} changed); {advice}")
     return found
+
+
+def _readable(margin):
+    if margin is None:
+        return "exact"
+    power = math.floor(math.log10(margin))
+    return f"{margin:.3g}" if power < 4 else rf"${margin / 10**power:.1f} \cdot 10^{{{power}}}$"
+
+
+def _reading_order(root):
+    """Names of the chapters as ``_toc.yml`` has them."""
+
+    def files(node):
+        if isinstance(node, dict):
+            for key, value in node.items():
+                yield from [value] if key in ("root", "file") else files(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from files(value)
+
+    return [Path(name).stem for name in files(yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8")))]
 
 
 def _chapters(root):

@@ -141,8 +141,9 @@ def _collect():
         for name, checker in inspect.getmembers(module, inspect.isfunction):
             if name.startswith("_") or checker.__module__ != module.__name__:
                 continue
-            if name in globals():
+            if name in __all__:
                 raise ImportError(f"two checkers are named {name}: labels must be unique in the book")
+            # a checker may have its chapter's name, and then stands for it here
             globals()[name] = checker
             __all__.append(name)
 
