@@ -1,5 +1,8 @@
 """Checkers of the chapter *Gradient flow*: the gradient, the dynamics, the energy, and descent beside the flow."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import numpy as np
 from equinox import filter_jit
@@ -9,13 +12,32 @@ from scipy.special import erf, expit
 import kdlib as kd
 from kdlib.claims import Check
 
-# σ and σ' in NumPy, with the suprema of |σ'| and |σ''|: a second implementation, independent of the library's.
-# The ReLU's |σ''| is 0 almost everywhere, which is what a reader would put in who overlooks the kink.
+
+
+class _Activation(NamedTuple):
+    """σ, σ' and σ'' in NumPy, with the suprema of |σ'| and |σ''|: independent of the library's own."""
+
+    value: Callable
+    slope: Callable
+    bend: Callable
+    steepest: float
+    sharpest: float
+
+
 _ACTIVATIONS = {
-    "tanh": (np.tanh, lambda z: 1 / np.cosh(z) ** 2, 1.0, 4 / (3 * np.sqrt(3))),
-    "erf": (erf, lambda z: 2 / np.sqrt(np.pi) * np.exp(-(z**2)), 2 / np.sqrt(np.pi), 4 / np.sqrt(2 * np.pi * np.e)),
-    "softplus": (lambda z: np.logaddexp(0, z), expit, 1.0, 0.25),
-    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0).astype(float), 1.0, 0.0),
+    "tanh": _Activation(
+        np.tanh, lambda z: 1 - np.tanh(z) ** 2, lambda z: -2 * np.tanh(z) * (1 - np.tanh(z) ** 2), 1, 4 / 27**0.5
+    ),
+    "erf": _Activation(
+        erf,
+        lambda z: 2 / np.sqrt(np.pi) * np.exp(-(z**2)),
+        lambda z: -4 / np.sqrt(np.pi) * z * np.exp(-(z**2)),
+        2 / np.sqrt(np.pi),
+        4 / np.sqrt(2 * np.pi * np.e),
+    ),
+    "softplus": _Activation(lambda z: np.logaddexp(0, z), expit, lambda z: expit(z) * expit(-z), 1, 1 / 4),
+    # 0 almost everywhere: what a reader puts in who overlooks the kink
+    "relu": _Activation(lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0, lambda z: 0 * z, 1, 0),
 }
 
 
@@ -137,12 +159,13 @@ def time_unit(problem, factor, horizon):
     return Check.compare("time-unit", scaled, ours, 1e-6, np.max(np.abs(problem.student.weights)) + 1)
 
 
-def hessian_bounds(problem):
-    r"""The curvature of the energy lies between :math:`-\mu` and :math:`L`.
+def hessian_bounds(problem, direction):
+    r"""The second derivative of the energy in closed form, and between :math:`-\mu` and :math:`L`.
 
-    :math:`\mu = s_2\,\rho\,\lVert X\rVert^2` and :math:`L = (a + \lambda)s_1^2\lVert X\rVert^2 + \mu`, with
-    :math:`s_1, s_2` the suprema of :math:`|\sigma'|, |\sigma''|` and :math:`\rho = \max_{k,i}|r_{k,i}|`, at the
-    problem's student.  The other route: the eigenvalues of the Hessian by automatic differentiation.
+    :math:`\nabla^2 E[V, V] = \lVert\sum_k b_k L_k^\top V_k\rVert^2 + \lambda\sum_k\lVert L_k^\top V_k\rVert^2
+    - \sum_{k,i} r_{k,i}\,\sigma''(w_k\cdot x_i)(V_k\cdot x_i)^2`, at the problem's student, with
+    :math:`\mu = s_2\,\rho\,\lVert X\rVert^2`, :math:`L = (a + \lambda)s_1^2\lVert X\rVert^2 + \mu` and
+    :math:`\rho = \max_{k,i}|r_{k,i}|`.  The other route: the Hessian by automatic differentiation.
 
     Book: chapter *Gradient flow*, `hessian-bounds`.
 
@@ -150,12 +173,23 @@ def hessian_bounds(problem):
     ----------
     problem : TransferProblem
         Of few weights: its Hessian is formed.
+    direction : array, shape (m, d)
+        V.
     """
-    slope, bend = _suprema(problem)
-    mu, top = _curvature(problem, slope, bend, np.max(np.abs(_residuals(problem))))
-    size = problem.student.weights.size
-    curvatures = np.linalg.eigvalsh(np.asarray(_hessian(problem, problem.student.weights)).reshape(size, size))
-    return Check.at_most("hessian-bounds", np.array([-curvatures[0], curvatures[-1]]), np.array([mu, top]), 1e-10, top)
+    sigma, residuals = _ACTIVATIONS[problem.student.activation], _residuals(problem)
+    x, b, weights = np.asarray(problem.x), np.asarray(problem.student.output_weights), np.asarray(problem.student.weights)
+    along = np.asarray(direction) @ x.T
+    moved = sigma.slope(weights @ x.T) * along
+    form = np.sum((b @ moved) ** 2) + float(problem.lam) * np.sum(moved**2)
+    form -= np.sum(residuals * sigma.bend(weights @ x.T) * along**2)
+    mu, top = _curvature(problem, np.max(np.abs(residuals)))
+    hessian = np.asarray(_hessian(problem, problem.student.weights)).reshape(weights.size, weights.size)
+    curvatures, flat = np.linalg.eigvalsh(hessian), np.asarray(direction).ravel()
+    return Check.worst(
+        Check.compare("hessian-bounds", form, flat @ hessian @ flat, 1e-10, top * (flat @ flat), part="form"),
+        Check.at_most("hessian-bounds", -curvatures[0], mu, 1e-10, top, part="from below"),
+        Check.at_most("hessian-bounds", curvatures[-1], top, 1e-10, top, part="from above"),
+    )
 
 
 def descent_follows_flow(problem, horizon, step_sizes):
@@ -249,7 +283,7 @@ def _speed_of_features(problem, weights):
 
 def _scipy_flow(problem, horizon, start=None, factor=1.0):
     """Weights at the horizon of the flow of factor·E, and the integral of its dissipation."""
-    sigma, slope, *_ = _ACTIVATIONS[problem.student.activation]
+    sigma = _ACTIVATIONS[problem.student.activation]
     x, y, b = np.asarray(problem.x), np.asarray(problem.y), np.asarray(problem.student.output_weights)
     lam, phi = float(problem.lam), None if problem.phi is None else np.asarray(problem.phi)
     start = np.asarray(problem.student.weights) if start is None else start
@@ -257,7 +291,7 @@ def _scipy_flow(problem, horizon, start=None, factor=1.0):
 
     def velocity(_, state):
         weights = state[:-1].reshape(shape)
-        features, slopes = sigma(weights @ x.T), slope(weights @ x.T)
+        features, slopes = sigma.value(weights @ x.T), sigma.slope(weights @ x.T)
         residuals = np.outer(b, y - b @ features)
         if phi is not None:
             residuals += lam * (phi - features)
@@ -269,26 +303,23 @@ def _scipy_flow(problem, horizon, start=None, factor=1.0):
     return end.y[:-1, -1].reshape(shape), end.y[-1, -1]
 
 
-def _suprema(problem):
-    return _ACTIVATIONS[problem.student.activation][2:]
-
-
-def _curvature(problem, slope, bend, residual):
+def _curvature(problem, residual):
     """μ and L of `hessian-bounds`, for residuals of at most `residual` in every entry."""
+    sigma = _ACTIVATIONS[problem.student.activation]
     squared = np.linalg.norm(np.asarray(problem.x), 2) ** 2
-    mu = bend * residual * squared
-    return mu, (float(problem.student.a) + float(problem.lam)) * slope**2 * squared + mu
+    mu = sigma.sharpest * residual * squared
+    return mu, (float(problem.student.a) + float(problem.lam)) * sigma.steepest**2 * squared + mu
 
 
 def _descent_bound(problem, horizon, step_size, radius=1.0):
     """The right-hand side of `descent-follows-flow`, with δ = radius."""
-    slope, bend = _suprema(problem)
+    slope = _ACTIVATIONS[problem.student.activation].steepest
     lam, a, start = float(problem.lam), float(problem.student.a), float(problem.energy(problem.student))
     largest = np.max(np.abs(np.asarray(problem.student.output_weights)))
     x = np.asarray(problem.x)
     residual = np.sqrt((largest**2 + lam) * 2 * start)
     residual += slope * np.max(np.linalg.norm(x, axis=1)) * (largest * np.sqrt(a) + lam) * radius
-    mu, top = _curvature(problem, slope, bend, residual)
+    mu, top = _curvature(problem, residual)
     steepest = slope * np.linalg.norm(x, 2) * np.sqrt(2 * (a + lam) * start)
     growth = np.expm1(mu * horizon) / mu if mu > 0 else horizon
     return step_size / 2 * top * steepest * growth

@@ -79,7 +79,8 @@ def test_time_unit(cases, ledger):
 @pytest.mark.claim("hessian-bounds")
 def test_hessian_bounds(cases, ledger):
     for seed in cases:
-        ledger(claims.hessian_bounds(draw(seed, smooth=True, largest=6)[0]))
+        problem, rng = draw(seed, smooth=True, largest=6)
+        ledger(claims.hessian_bounds(problem, rng.normal(size=problem.student.weights.shape)))
 
 
 @pytest.mark.claim("descent-follows-flow", trains=True)
@@ -157,13 +158,15 @@ def test_the_gap_of_descent_falls_in_proportion_to_the_step(activation):
     assert abs(slope - 1) < 0.05
 
 
-def test_checkers_use_the_right_suprema():
+def test_the_checkers_own_activations():
     from kdlib.claims.gradient_flow import _ACTIVATIONS
 
     z = np.linspace(-4, 4, 80_001)
     for name in ("tanh", "erf", "softplus"):
-        sigma, slope, first, second = _ACTIVATIONS[name]
-        assert np.allclose(slope(z), jax.vmap(jax.grad(kd.network.ACTIVATIONS[name][0]))(z), atol=1e-12)
-        # softplus' slope comes to its supremum 1 only at infinity
-        assert np.max(np.abs(slope(z))) <= first * (1 + 1e-12) and np.max(np.abs(slope(z))) >= 0.98 * first
-        assert np.isclose(np.max(np.abs(np.gradient(slope(z), z))), second, rtol=1e-4)
+        own, library = _ACTIVATIONS[name], kd.network.ACTIVATIONS[name][0]
+        assert np.allclose(own.value(z), library(z), atol=1e-12)
+        assert np.allclose(own.slope(z), jax.vmap(jax.grad(library))(z), atol=1e-12)
+        assert np.allclose(own.bend(z), jax.vmap(jax.grad(jax.grad(library)))(z), atol=1e-12)
+        # softplus comes to its steepest slope, 1, only at infinity
+        assert 0.98 * own.steepest <= np.max(np.abs(own.slope(z))) <= own.steepest * (1 + 1e-12)
+        assert np.isclose(np.max(np.abs(own.bend(z))), own.sharpest, rtol=1e-6)
