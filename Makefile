@@ -1,0 +1,52 @@
+# Knowledge transfer in the kernel regime. Every target does its own set-up in .venv; nothing else is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lab notebooks serve verify lint lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+book: $(READY)  ## execute the chapters and render the book to _build/html/index.html
+	@$(BIN)/python -m tools.build
+
+test: $(READY) book browser  ## run all tests
+	@$(BIN)/python -m pytest -n auto --dist loadfile
+
+verify: $(READY) book browser  ## the long sweeps over random problems and pages; writes book/claims.json
+	@$(BIN)/python -m pytest -n auto --dist loadfile --sweep
+
+lab: $(READY)  ## open the chapters as notebooks in JupyterLab
+	@mkdir -p .venv/share/jupyter/lab/settings && cp tools/lab.json .venv/share/jupyter/lab/settings/overrides.json
+	@$(BIN)/jupyter lab book
+
+notebooks: $(READY)  ## write an .ipynb of every chapter to _build/notebooks
+	@$(BIN)/python -m tools.notebooks
+
+serve: book  ## serve the book on this machine until Ctrl-C
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+lint: $(READY)  ## check style and types
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+lock: pyproject.toml  ## pin the environment anew from pyproject.toml (needs uv)
+	uv pip compile --quiet --upgrade --universal --fork-strategy fewest --python-version 3.11 --extra book --extra test \
+	  --no-annotate --no-header pyproject.toml -o requirements.txt
+
+clean:  ## remove everything that was built, and the environment
+	rm -rf _build .venv .pytest_cache .ruff_cache
+
+.PHONY: browser
+browser: $(READY)
+	@$(BIN)/python -m tools.browser
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Setting up .venv (once; a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
