@@ -32,7 +32,7 @@ BOUND = THEMES["bound"][0]
 NETWORK = THEMES["network"][0]
 """Colour of the trained network where it stands beside the kernel flow."""
 
-_STYLE = {
+STYLE = {
     "figure.figsize": (7.0, 3.4),
     "figure.constrained_layout.use": True,
     "font.size": 11,
@@ -59,11 +59,11 @@ def use() -> None:
     notebook, figures are shown as SVG that follows the theme of the page, with a PNG beside it for print.
     """
     mpl.rcdefaults()
-    mpl.rcParams.update(_STYLE)
+    mpl.rcParams.update(STYLE)
     shell = _notebook()
     if shell is not None:
         shell.run_line_magic("matplotlib", "inline")  # first: it sets a style and formatters of its own
-        mpl.rcParams.update(_STYLE)
+        mpl.rcParams.update(STYLE)
         formatters = shell.display_formatter.formatters
         formatters["image/svg+xml"].for_type(Figure, to_svg)
         formatters["image/png"].for_type(Figure, to_png)

@@ -23,9 +23,11 @@ from pathlib import Path
 import anywidget
 import ipywidgets
 import jax
+import matplotlib
 import numpy as np
 import traitlets
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.polynomial import polynomial
 
 from kdlib import datasets, figures
@@ -213,54 +215,65 @@ class Explorer(anywidget.AnyWidget):
             rows[-1] += [view["title"]] * share
             used += share
         rows = [row + ["."] * (6 - len(row)) for row in rows]
-        figure = Figure(figsize=(7.0, 3.1 * len(rows)), layout="constrained")
-        axes = figure.subplot_mosaic(rows)
-        for view in views:
-            self._draw(axes[view["title"]], view)
+        with matplotlib.rc_context(figures.STYLE):
+            figure = Figure(figsize=(7.0, 2.9 * len(rows)))
+            axes = figure.subplot_mosaic(rows)
+            for view in views:
+                self._draw(axes[view["title"]], view)
+            handles = [Line2D([], [], label=row["label"], **_mark(row)) for row in self._spec["readout"]["rows"]]
+            figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
         return figure
 
     def _draw(self, axes, view):
-        theme = {role: light for role, (light, _) in figures.THEMES.items()}
         for name in ("x", "y"):
             axis = view[name]
-            set_ = {key: getattr(axes, f"set_{name}{key}") for key in ("scale", "label", "lim", "ticks")}
-            set_["scale"](axis["scale"])
-            set_["label"](axis["label"])
-            set_["lim"](*axis["domain"])
-            if "ticks" in axis:
-                set_["ticks"]([at for at, _ in axis["ticks"]], [text for _, text in axis["ticks"]])
-        end = view["x"]["domain"][1]
+            ticks = {"ticks": list(zip(*axis["ticks"]))} if "ticks" in axis else {}
+            getattr(axes, f"set_{name}scale")(axis["scale"])
+            axes.set(**{f"{name}label": axis["label"], f"{name}lim": axis["domain"]})
+            if ticks:
+                getattr(axes, f"set_{name}ticks")(*ticks["ticks"])
+        low, high = view["y"]["domain"]
         for layer in view["layers"]:
+            color = figures.THEMES[layer["color"]][0]
+            line = {"color": color, "alpha": layer.get("opacity", 1.0), "lw": layer.get("width", 1.8)}
+            line["ls"] = "--" if "dash" in layer else "-"
             y = self.value(layer["y"])
-            style = {"color": theme[layer["color"]], "alpha": layer.get("opacity", 1.0)}
-            line = {"lw": layer.get("width", 1.8), "ls": "--" if "dash" in layer else "-"}
             if layer["kind"] == "rule":
-                axes.axhline(y[0], **style, **line)
+                axes.axhline(y[0], **line)
                 continue
             x = self.value(layer["x"])
-            x = np.where(np.isinf(x), end, x)
+            x = np.where(np.isinf(x), view["x"]["domain"][1], x)
             if layer["kind"] == "segments":
-                axes.vlines(x, y, self.value(layer["y2"]), **style, **line)
+                axes.vlines(x, y, self.value(layer["y2"]), **line)
             elif layer["kind"] == "marks":
-                mark = {"disc": "o", "diamond": "D", "cross": "x"}[layer["symbol"]]
-                fill = theme[layer["color"]] if layer["symbol"] == "disc" else "none"
-                x = np.broadcast_to(x, y.shape)
-                axes.plot(x, y, mark, **style, mfc=fill, mew=1.8, ms=6, clip_on=False, zorder=3)
+                y = np.where((low <= y) & (y <= high), y, np.nan)
+                axes.plot(np.broadcast_to(x, y.shape), y, clip_on=False, zorder=3, **_mark(layer) | {"ls": "none"})
             else:
-                axes.plot(x, y.reshape(-1, len(x)).T, **style, **line)
+                axes.plot(x, y.reshape(-1, len(x)).T, **line)
 
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
         picture = self.picture()
         source = base64.b64encode(figures.to_svg(picture).encode()).decode()
         view = json.dumps(data["application/vnd.jupyter.widget-view+json"])
-        alt = html.escape(f"{self._spec['title']}. {self.sentence}")
+        alt = " ".join(view["description"] for view in self._spec["views"])
         data["text/html"] = (
             f'<div class="kd-explorer"><script type="application/vnd.jupyter.widget-view+json">{view}</script>'
-            f'<img class="kd-explorer-picture" alt="{alt}" src="data:image/svg+xml;base64,{source}"></div>'
+            f'<figure class="kd-explorer-picture"><img alt="{html.escape(alt)}" '
+            f'src="data:image/svg+xml;base64,{source}">'
+            f"<figcaption>{html.escape(self.sentence)}</figcaption></figure></div>"
         )
         data["image/png"] = base64.b64encode(figures.to_png(picture)).decode()
         return data, metadata
+
+
+def _mark(layer):
+    """The style of a layer's marks, and of its line in a legend, for matplotlib."""
+    color = figures.THEMES[layer["color"]][0]
+    fill = color if layer["symbol"] == "disc" else "none"
+    shape = {"disc": "o", "diamond": "D", "cross": "x"}[layer["symbol"]]
+    line = {None: "none", "none": "-"}.get(layer.get("dash"), "--")
+    return {"color": color, "marker": shape, "mfc": fill, "mew": 1.8, "ms": 6, "ls": line}
 
 
 def _format(value):
@@ -305,15 +318,15 @@ class LimitExplorer(Explorer):
     lam : float
         The strength λ ≥ 0 of the transfer; any number in a live kernel, a point of the table in the page.
     noise : float
-        Root mean square of what is added to the labels, in units of the labels, from 0 to 1.5.
+        Root mean square of what is added to the labels, in units of the labels, from 0 to 1.
     """
 
     lam = traitlets.Float(1.0).tag(sync=True)
-    noise = traitlets.Float(0.0).tag(sync=True)
+    noise = traitlets.Float(0.5).tag(sync=True)
 
     parameters = (
-        Grid("lam", "λ", "strength of the transfer", (0.0, *_renard(-2, 2)), (0, 0.01, 0.1, 1, 10, 100)),
-        Smooth("noise", "s", "label noise", 1.5, 0.05, (0, 0.5, 1, 1.5)),
+        Grid("lam", "λ", "strength of the transfer", (0.0, *_renard(-2, 2)), (0, 0.1, 1, 10, 100)),
+        Smooth("noise", "s", "label noise", 1.0, 0.05, (0, 0.5, 1)),
     )
     times = np.logspace(-2, 3, 31)
 
@@ -393,7 +406,7 @@ class LimitExplorer(Explorer):
         output = {"label": "output", "scale": "linear", "domain": [low - margin, high + margin]}
         time = {"label": "gradient-flow time t", "scale": "log", "domain": [1e-2, 1e3], "infinity": True}
         _, most = self._range("errors", "teacher_error")
-        error = {"label": "training error, mean square", "scale": "log", "domain": [1e-4, most * 1.5]}
+        error = {"label": "training error, mean square", "scale": "log", "domain": [1e-3, most * 1.5]}
         if self._on_circle:
             names = ("0", "π/2", "π", "3π/2", "2π")
             ticks = [[k * math.pi / 2, text] for k, text in enumerate(names)]
@@ -455,8 +468,8 @@ class LimitExplorer(Explorer):
                 "columns": ["its labels", "noise-free labels"],
                 "rows": [
                     {"label": "labels", **labels, "fields": [None, "labels_truth"]},
-                    {"label": "teacher", **teacher, "fields": ["teacher_error", "teacher_truth"]},
-                    {"label": "student, at t = ∞", "line": True, **student, "fields": ["error", "truth"]},
+                    {"label": "teacher", **teacher, "dash": "5 4", "fields": ["teacher_error", "teacher_truth"]},
+                    {"label": "student at t = ∞", **student, "dash": "none", "fields": ["error", "truth"]},
                 ],
             },
             "sentence": (

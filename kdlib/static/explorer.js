@@ -181,7 +181,8 @@ class View {
     const width = this.box.clientWidth;
     if (!width || width === this.width) return;
     this.width = width;
-    const { x, y, height } = this.spec;
+    const { x, y } = this.spec;
+    const height = Math.min(this.spec.height, Math.max(200, 0.62 * width));
     const [left, right, top, bottom] = [44, width - 10, 28, height - 40];
     this.x = makeScale(x, left + 6, right - 6, 34);
     this.y = makeScale(y, bottom, top, 26);
@@ -304,7 +305,8 @@ function makeControl(parameter, data, id) {
 
 function swatch(row) {
   const box = svg("svg", { class: "kd-swatch", width: 34, height: 14, viewBox: "-17 -7 34 14", "aria-hidden": "true" });
-  if (row.line) box.append(svg("path", { d: "M-17,0H17", style: `stroke: var(--kd-${row.color})`, "stroke-width": 1.8 }));
+  const line = { d: "M-17,0H17", style: `stroke: var(--kd-${row.color})`, "stroke-width": 1.8, "stroke-dasharray": row.dash };
+  if (row.dash) box.append(svg("path", line));
   box.append(svg("path", { d: SYMBOLS[row.symbol], ...symbolAttributes(row) }));
   return box;
 }
