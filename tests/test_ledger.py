@@ -205,6 +205,14 @@ def test_layout_and_comments_leave_the_rows_valid(verified, path, old, new):
     assert complaints(verified) == []
 
 
+def test_a_checker_changes_with_what_it_borrows(tree):
+    (tree / "kdlib" / "claims" / "tolerances.py").write_text("EPS = 1e-12\n")
+    edit(tree, CHECKER_FILE, "EPS = 1e-12", "from kdlib.claims.tolerances import EPS")
+    before = books.facts(tree)["sum-rule"]["code"]
+    (tree / "kdlib" / "claims" / "tolerances.py").write_text("EPS = 1e-2\n")
+    assert books.facts(tree)["sum-rule"]["code"] != before
+
+
 def test_a_row_too_few_or_too_many_is_found(verified):
     table = books.rows(verified)
     table["old-rule"] = table.pop("sum-rule")

@@ -108,10 +108,10 @@ def checkers(root=ROOT):
     """All public functions of the modules in ``kdlib/claims/``."""
     found = []
     for path in sorted((root / "kdlib" / "claims").glob("[!_]*.py")):
-        definitions = _definitions(path)
-        for name, node in definitions.items():
+        scope = _scope(path)
+        for name, node in _definitions(path).items():
             if isinstance(node, ast.FunctionDef) and not name.startswith("_"):
-                found.append(Checker(name, path.stem, _code_digest(name, definitions)))
+                found.append(Checker(name, path.stem, _code_digest(name, scope)))
     return found
 
 
@@ -315,6 +315,16 @@ def _definitions(path):
     return found
 
 
+def _scope(path):
+    """The definitions of a module of checkers, and those of the modules beside it from which it imports."""
+    scope = _definitions(path)
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdlib.claims."):
+            beside = path.with_name(node.module.split(".")[-1] + ".py")
+            scope = _scope(beside) | scope if beside.exists() else scope
+    return scope
+
+
 def _names(node):
     """Every variable, attribute and argument that the code mentions."""
     names = set()
@@ -329,7 +339,7 @@ def _names(node):
 
 
 def _code_digest(name, definitions):
-    """Digest of a function and of all that it uses of its own file; comments and layout do not count."""
+    """Digest of a function and of all that it uses of these definitions; comments and layout do not count."""
     reached, waiting = set(), [name]
     while waiting:
         current = waiting.pop()
