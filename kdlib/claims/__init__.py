@@ -54,14 +54,14 @@ class Check:
     def compare(cls, label, computed, reference, tolerance, scale=None, part=""):
         """Check of an equality, ``computed = reference``.
 
-        error = max |computed − reference| / scale
+        ``error = max |computed − reference| / scale``
 
         Parameters
         ----------
         computed, reference : arrays of one shape
             The two sides, from independent routes.
         scale : float, optional
-            What the discrepancy is measured against; by default max |reference|.  Give it where the
+            What the discrepancy is measured against; by default ``max |reference|``.  Give it where the
             reference may vanish: against zero nothing but zero itself agrees.
         """
         computed, reference = _same_shape(computed, reference)
@@ -79,7 +79,7 @@ class Check:
         ----------
         quantity, bound : real arrays of one shape; a scalar bound holds for all entries
         scale : float, optional
-            What the excess is measured against; by default max |bound|.
+            What the excess is measured against; by default ``max |bound|``.
         """
         quantity, bound = np.asarray(quantity), np.asarray(bound)
         if bound.ndim == 0:

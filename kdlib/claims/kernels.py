@@ -112,7 +112,7 @@ def erf_limit_kernel(x, *, covariance=None):
 
 
 def mehler_expansion(x, *, activation, terms, covariance=None):
-    r"""E[σ′(u)σ′(u′)] = Σ_j c_j(‖x‖) c_j(‖x′‖) ρ^j, and N terms miss it by at most |ρ|^N τ_N(‖x‖) τ_N(‖x′‖).
+    r"""E[σ′(u)σ′(u′)] = Σ_j c_j(‖x‖) c_j(‖x′‖) ρ^j, and N terms miss it by at most \|ρ\|^N τ_N(‖x‖) τ_N(‖x′‖).
 
     Three routes: `limit_kernel`, the sum of N = ``terms`` terms with its bound, and the trapezoidal rule on the
     plane of (w·x, w·x′), for weights from N(0, covariance); the statement is about covariance I, the default.
@@ -139,7 +139,7 @@ def mehler_expansion(x, *, activation, terms, covariance=None):
 
 
 def limit_kernel_positive(x, *, activation, terms=60):
-    r"""For unit rows, λ_min(K) ≥ Σ_j c_j² (1 − (n−1) ρ⋆^(j+1))₊ with ρ⋆ = max_{i≠j} |x_i·x_j|.
+    r"""For unit rows, λ_min(K) ≥ Σ_j c_j² (1 − (n−1) ρ⋆^(j+1))₊ with ρ⋆ = max_{i≠j} \|x_i·x_j\|.
 
     Two routes: the eigenvalues of `limit_kernel` and the Hermite coefficients of σ′, cut after ``terms``.
     Book: *Kernels*, "Far beyond n = d".
