@@ -143,7 +143,7 @@ def regularised_is_constrained(problem, candidates, strengths, choose=np.argmin)
     candidates : array, shape (c, m, d)
         The weights of the networks in the set.
     strengths : sequence of float
-        Values of λ.
+        Values of λ > 0.
     choose : callable
         How the index of a minimiser is picked from the energies of all candidates.
     """
@@ -155,7 +155,6 @@ def regularised_is_constrained(problem, candidates, strengths, choose=np.argmin)
     strengths = np.sort(np.asarray(strengths, dtype=float))
     chosen = [int(choose(label_misfit / 2 + lam * teacher_misfit / 2)) for lam in strengths]
     fits, distances = label_misfit[chosen], teacher_misfit[chosen]
-    # at λ = 0 the distance from the teacher is not part of the objective: a tie may fall either way
     best = np.array([np.min(label_misfit[teacher_misfit <= distance]) for distance in distances])
     return Check.worst(
         Check.at_most("regularised-is-constrained", fits[:-1], fits[1:], TOLERANCE, part="labels"),
