@@ -284,7 +284,7 @@ def _format(value):
     if 1e-3 <= size < 1e3:
         return f"{value:#.3g}".rstrip(".").replace("-", "−")
     digits, power = f"{value:.2e}".split("e")
-    return f"{digits} × 10{str(int(power)).translate(_RAISED)}".replace("-", "−")
+    return f"{digits}·10{str(int(power)).translate(_RAISED)}".replace("-", "−")
 
 
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -328,7 +328,7 @@ class LimitExplorer(Explorer):
         Grid("lam", "λ", "strength of the transfer", (0.0, *_renard(-2, 2)), (0, 0.1, 1, 10, 100)),
         Smooth("noise", "s", "label noise", 1.0, 0.05, (0, 0.5, 1)),
     )
-    times = np.logspace(-2, 3, 31)
+    times = np.logspace(-2, 4, 31)
 
     def __init__(self, problem: TransferProblem, *, seed: int = 0):
         if not isinstance(problem, TransferProblem):
@@ -404,7 +404,7 @@ class LimitExplorer(Explorer):
         low, high = self._range("outputs", "limit", "labels", "teacher")
         margin = 0.04 * (high - low)
         output = {"label": "output", "scale": "linear", "domain": [low - margin, high + margin]}
-        time = {"label": "gradient-flow time t", "scale": "log", "domain": [1e-2, 1e3], "infinity": True}
+        time = {"label": "gradient-flow time t", "scale": "log", "domain": [1e-2, 1e4], "infinity": True}
         _, most = self._range("errors", "teacher_error")
         error = {"label": "training error, mean square", "scale": "log", "domain": [1e-3, most * 1.5]}
         if self._on_circle:

@@ -80,7 +80,7 @@
       const el = document.createElement("div");
       script.after(el);
       await widget.render({ model, el });
-      script.parentElement.classList.add("kd-explorer-mounted");
+      script.parentElement.classList.add("anywidget-mounted");
     }
   };
 

@@ -31,7 +31,7 @@ export function format(value) {
   if (size < 1e-6) return "< 10⁻⁶";
   if (size >= 1e-3 && size < 1e3) return value.toPrecision(3).replace("-", "−");
   const [digits, power] = value.toExponential(2).split("e");
-  return `${digits.replace("-", "−")} × 10${raised(String(Number(power)))}`;
+  return `${digits.replace("-", "−")}·10${raised(String(Number(power)))}`;
 }
 
 function decimals(step) {
@@ -182,7 +182,7 @@ class View {
     if (!width || width === this.width) return;
     this.width = width;
     const { x, y } = this.spec;
-    const height = Math.min(this.spec.height, Math.max(200, 0.62 * width));
+    const height = Math.min(this.spec.height, Math.max(200, 0.6 * width));
     const [left, right, top, bottom] = [44, width - 10, 28, height - 40];
     this.x = makeScale(x, left + 6, right - 6, 34);
     this.y = makeScale(y, bottom, top, 26);
@@ -347,8 +347,8 @@ function render({ model, el }) {
     html("p", { class: "kd-claim" }, spec.claim),
     html("div", { class: "kd-controls" }, ...controls.map((c) => c.control)),
     readout.table,
-    html("div", { class: "kd-views" }, ...views.map((v) => v.box)),
     sentence,
+    html("div", { class: "kd-views" }, ...views.map((v) => v.box)),
   );
 
   for (const [role, [light, dark]] of Object.entries(spec.colors)) {
