@@ -23,7 +23,9 @@ from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete, real_array, time_array
 
 _CHUNK = 16
-_MOST_STEPS = 4096
+_MOST_STEPS = 2048
+# A run is checked each time it has grown by this factor; error is what the last growth changed.
+_GROWTH = 1.25
 
 
 class Trajectory(eqx.Module):
@@ -146,7 +148,7 @@ def kernel_flow(problem, times, *, at=None):
         end = network
     return Trajectory(
         times=times,
-        outputs=problem.student(at) + changes,
+        outputs=problem.student(at)[None, :] + changes,
         energies=energies,
         movement=movement / np.sqrt(problem.student.width),
         error=error,
@@ -171,7 +173,7 @@ def _evaluate(alphas, betas, beta, rows, times, xp):
     With B = U Σ Vᵀ and p = β₁ Uᵀe₁: y(t) = V (1 - exp(-tΣ²)) Σ⁻¹ p and ½‖β₁e₁ - B y‖² = E(t).
     """
     steps = alphas.shape[0]
-    matrix = xp.eye(steps + 1, steps) * alphas + xp.eye(steps + 1, steps, k=-1) * betas
+    matrix = xp.eye(steps + 1, steps) * alphas[None, :] + xp.eye(steps + 1, steps, k=-1) * betas[None, :]
     left, sigma, right = xp.linalg.svd(matrix, full_matrices=False)
     start = beta * left[0]
     positive = sigma > 0
@@ -200,7 +202,7 @@ def _difference(values, others, scale, beta, xp):
 
 
 def _run_adaptive(system, start, beta, readout, times, scale):
-    """Extend the recurrence chunk by chunk until a fifth more steps changes nothing."""
+    """Extend the recurrence chunk by chunk until growing it by a quarter changes nothing."""
     eps = float(jnp.finfo(start.right.dtype).eps)
     goal = max(1e-10, 1e3 * eps)
     host_times, host_beta, host_scale = (np.asarray(value, np.float64) for value in (times, beta, scale))
@@ -223,7 +225,7 @@ def _run_adaptive(system, start, beta, readout, times, scale):
             error = max(float(_difference(values, previous, host_scale, host_beta, np)), eps)
         if complete or error <= goal or steps >= _MOST_STEPS:
             break
-        previous, next_check = values, max(steps + _CHUNK, int(1.2 * steps))
+        previous, next_check = values, max(steps + _CHUNK, int(_GROWTH * steps))
     converged = error <= goal or complete
     if not converged:
         warnings.warn(
@@ -241,7 +243,7 @@ def _run_traced(system, start, beta, readout, times, scale):
     chunks = -(-min(unknowns, 8 * _CHUNK) // _CHUNK)
     coefficients = jnp.zeros(chunks * _CHUNK, start.right.dtype)
     _, alphas, betas, rows = _steps(system, start, coefficients, readout)
-    fewer = max(1, int(alphas.shape[0] / 1.2))
+    fewer = max(1, int(alphas.shape[0] / _GROWTH))
     values, coefficients = _evaluate(alphas, betas, beta, rows, times, jnp)
     others, _ = _evaluate(alphas[:fewer], betas[:fewer], beta, rows[:fewer], times, jnp)
     error = _difference(values, others, scale, beta, jnp)
