@@ -75,9 +75,9 @@ def book_files(root: Path) -> list[Path]:
 
 
 def execution_files(root: Path) -> list[Path]:
-    """Every file, besides the cells themselves, that can change what a cell prints: kdlib, the packages, data."""
+    """Every file, besides the cells themselves, that can change what a cell prints: kdlib, packages, data, ledger."""
     data = [path for path in _files(root / "book") if path.suffix not in (".md", ".bib") and "_static" not in path.parts]
-    return [root / "requirements.txt", *_files(root / "kdlib"), *data]
+    return [root / "requirements.txt", root / "tools/ledger.py", *_files(root / "kdlib"), *data]
 
 
 def digest(files: Iterable[Path]) -> str:
@@ -116,6 +116,7 @@ def execute(root: Path, cache_path: Path) -> None:
     from traitlets.config import Config
 
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the numbers of the book do not depend on an accelerator
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # kernels side by side: more threads than cores are 5 times slower
     os.environ["IPYTHONDIR"] = str(root / "_build/ipython")  # nor on the reader's own start-up files
     config = yaml.safe_load((root / "_config.yml").read_text())
     markdown = MdParserConfig(enable_extensions=config["parse"]["myst_enable_extensions"])
@@ -192,6 +193,8 @@ def render(root: Path, cache: Path, target: Path) -> None:
     if status != 0:
         raise BuildError("Sphinx reported the warnings or errors above")
     trim_mathjax(target / "_static/mathjax")
+    for page in target.glob("book/bibliography*.html"):  # docutils gives each entry an ARIA role that was withdrawn
+        page.write_text(re.sub(r' role="(list|doc-biblioentry|doc-backlink)"', "", page.read_text()))
     first_page = parse_toc_yaml(root / "_toc.yml").root.docname + ".html"
     (target / "index.html").write_text(
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>The book</title>'
