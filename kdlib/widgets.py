@@ -99,7 +99,9 @@ class Explorer(anywidget.AnyWidget):
         self._fields: dict[str, dict] = {}
         constants = self._pack(self.constants(), constant=True)
         points = itertools.product(*(p.values for p in self._grid))
-        rows = [self._pack(self.curves(**dict(zip(self._names, point))), constant=False) for point in points]
+        rows = [
+            self._pack(self.curves(**dict(zip(self._names, point, strict=True))), constant=False) for point in points
+        ]
         self._base, self._stride = constants.size, rows[0].size
         self._table = np.concatenate([constants, *rows]).tobytes()
         for name, value in start.items():
@@ -123,7 +125,7 @@ class Explorer(anywidget.AnyWidget):
         """The fields as one row of the table; notes where in the row each stands."""
         offset = 0
         blocks = [np.asarray(value, dtype="<f4").reshape(len(value), -1) for value in fields.values()]
-        for name, block in zip(fields, blocks):
+        for name, block in zip(fields, blocks, strict=True):
             shape = {"size": block.shape[1], "coefficients": len(block)}
             self._fields[name] = {"offset": offset, **shape, "constant": constant}
             offset += block.size
@@ -205,16 +207,10 @@ class Explorer(anywidget.AnyWidget):
         return ipywidgets.VBox(controls)
 
     def picture(self) -> Figure:
-        """Return the views at the current parameters as a matplotlib figure, for paper and for pages without scripts."""
+        """Return the views at the current parameters as a matplotlib figure, for paper and pages without scripts."""
         views = self._spec["views"]
-        shares = [round(6 * view["share"]) for view in views]
-        rows, used = [[]], 0
-        for view, share in zip(views, shares):
-            if used + share > 6:
-                rows, used = [*rows, []], 0
-            rows[-1] += [view["title"]] * share
-            used += share
-        rows = [row + ["."] * (6 - len(row)) for row in rows]
+        cells = [view["title"] for view in views for _ in range(round(2 * view["share"]))]
+        rows = [cells[i : i + 2] for i in range(0, len(cells), 2)]
         with matplotlib.rc_context(figures.STYLE):
             figure = Figure(figsize=(7.0, 2.9 * len(rows)))
             axes = figure.subplot_mosaic(rows)
@@ -227,11 +223,11 @@ class Explorer(anywidget.AnyWidget):
     def _draw(self, axes, view):
         for name in ("x", "y"):
             axis = view[name]
-            ticks = {"ticks": list(zip(*axis["ticks"]))} if "ticks" in axis else {}
             getattr(axes, f"set_{name}scale")(axis["scale"])
             axes.set(**{f"{name}label": axis["label"], f"{name}lim": axis["domain"]})
-            if ticks:
-                getattr(axes, f"set_{name}ticks")(*ticks["ticks"])
+            if "ticks" in axis:
+                places, texts = zip(*axis["ticks"], strict=True)
+                getattr(axes, f"set_{name}ticks")(places, texts)
         low, high = view["y"]["domain"]
         for layer in view["layers"]:
             color = figures.THEMES[layer["color"]][0]
@@ -357,7 +353,7 @@ class LimitExplorer(Explorer):
         name, value = proposal["trait"].name, proposal["value"]
         top = math.inf if name == "lam" else self.parameters[1].maximum
         if not (math.isfinite(value) and 0 <= value <= top):
-            bound = "that is at least 0" if name == "lam" else f"from 0 to {top}"
+            bound = "that is at least 0" if name == "lam" else f"from 0 to {top:g}"
             raise ValueError(f"{name}: expected a finite number {bound}; got {value}")
         return value
 
