@@ -1,0 +1,163 @@
+"""The statements of the chapter *Lazy training*, with networks that are really trained."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kdlib as kd
+from kdlib import claims
+
+SMOOTH = ("tanh", "erf", "softplus")
+
+
+def student(seed, width, dim, activation="tanh"):
+    return kd.TwoLayerNetwork.init(jax.random.key(seed), width, dim, activation=activation)
+
+
+def near(seed, width, *, lam=1.0, kappa=1.0, activation="tanh"):
+    """A problem on 6 points in 3 dimensions whose teacher stands κ/√m from every unit, in a random direction."""
+    data = kd.datasets.gaussian(6, 3, test=1, seed=seed)
+    net = student(seed, width, 3, activation)
+    direction = jax.random.normal(jax.random.key(seed + 1), (width, 6))
+    direction /= jnp.linalg.norm(direction, axis=1, keepdims=True)
+    return kd.TransferProblem(
+        net, data.x, data.y, net.features(data.x) + kappa * direction / jnp.sqrt(width), lam=lam
+    )
+
+
+def far(seed, width, *, lam=1.0):
+    """The same data and student; the teacher is another network, drawn on its own."""
+    problem = near(seed, width, lam=lam)
+    phi = student(seed + 1000, width, 3).features(problem.x)
+    return kd.TransferProblem(problem.student, problem.x, problem.y, phi, lam=lam)
+
+
+def trained_beforehand(seed, width, times):
+    """n = 20 and d = 10; the teacher is the student itself, trained on y; then 4 labels are flipped."""
+    data = kd.datasets.gaussian(20, 10, test=1, seed=seed)
+    net = student(seed, width, 10)
+    teacher = kd.gradient_flow(
+        kd.TransferProblem(net, data.x, data.y, net.features(data.x), lam=0.0), times
+    ).network
+    flipped = kd.datasets.flip(data.y, 4, seed=seed)
+    return kd.TransferProblem(net, data.x, flipped, teacher.features(data.x), lam=0.5)
+
+
+@pytest.mark.claim("residual-growth", trains=True)
+def test_residual_growth(cases, ledger):
+    for seed in cases:
+        problem = near(seed, 32, lam=(0.0, 0.3, 3.0)[seed % 3], activation=SMOOTH[seed % 3])
+        ledger(claims.residual_growth(problem, 0.05 + seed % 2))
+
+
+def test_residual_growth_is_tight_for_a_unit_without_output():
+    # b_k = 0: the unit only follows its teacher, and at lam = 0 it does not move at all
+    problem = near(0, 4, lam=0.0)
+    net = kd.TwoLayerNetwork(problem.student.weights, jnp.zeros(4))
+    still = kd.TransferProblem(net, problem.x, problem.y, problem.phi, lam=0.0)
+    end = kd.gradient_flow(still, [3.0]).network
+    np.testing.assert_allclose(still.phi - end.features(still.x), still.feature_gap, atol=1e-14)
+
+
+@pytest.mark.claim("lazy-training", trains=True)
+def test_lazy_training(cases, ledger):
+    for seed in cases:
+        kappa = (0.5, 3.0)[seed % 2]
+        problem = near(seed, 128, lam=(0.0, 0.3, 3.0)[seed % 3], kappa=kappa, activation=SMOOTH[seed % 3])
+        ledger(claims.lazy_training(problem, (0.02, 0.2, 2.0)[seed // 3 % 3], kappa=kappa + 1e-9))
+
+
+def test_the_movement_bound_is_tight_at_short_times():
+    # one sample: L_k has one column, and every inequality of the first steps is an equality but |tanh'| <= 1
+    x, y = jnp.asarray([[1.0, 0.0]]), jnp.asarray([2.0])
+    net = kd.TwoLayerNetwork(jnp.asarray([[0.01, 1.0]] * 16), [1.0, -1.0] * 8)
+    problem = kd.TransferProblem(net, x, y, net.features(x), lam=1.0)
+    moved = jnp.linalg.norm(kd.gradient_flow(problem, [1e-3]).network.weights - net.weights, axis=1)
+    assert float(jnp.max(moved)) == pytest.approx(2e-3 / 4, rel=0.01)
+    assert claims.lazy_training(problem, 1e-3).holds
+    assert claims.lazy_training(problem, 1e-3, misfit=1.9).margin <= 0.01
+
+
+@pytest.mark.counterexample("lazy-training")
+def test_a_far_teacher_breaks_the_promise_of_kappa():
+    problem = far(0, 16384, lam=10.0)
+    assert claims.lazy_training(problem, 0.02).holds  # with its own, large kappa
+    assert claims.lazy_training(problem, 0.02, kappa=1.0).margin <= 0.01
+
+
+@pytest.mark.counterexample("lazy-training")
+def test_a_start_far_from_the_labels_breaks_the_promise_of_misfit():
+    # softplus with all signs +: f(0) grows like sqrt(m)
+    problem = near(0, 16384, activation="softplus")
+    net = kd.TwoLayerNetwork(problem.student.weights, jnp.ones(16384), "softplus")
+    positive = kd.TransferProblem(net, problem.x, problem.y, problem.phi, lam=1.0)
+    assert claims.lazy_training(positive, 0.02).holds
+    assert claims.lazy_training(positive, 0.02, misfit=4.0).margin <= 0.01
+
+
+@pytest.mark.counterexample("lazy-training")
+def test_a_relu_has_no_curvature_and_yet_its_kernels_move():
+    problem = near(0, 64, activation="relu", kappa=3.0)
+    assert claims.lazy_training(problem, 0.1, kappa=3.001).margin <= 0.01
+
+
+@pytest.mark.claim("lazy-training-rate", trains=True)
+def test_lazy_training_rate(cases, ledger):
+    for seed in cases:
+        narrow, wide = (near(seed, width, activation=SMOOTH[seed % 3]) for width in (64, 4096))
+        ledger(claims.lazy_training_rate(narrow, wide, 1.0))
+
+
+@pytest.mark.counterexample("lazy-training-rate")
+def test_units_with_a_far_teacher_do_not_become_lazy():
+    assert claims.lazy_training_rate(far(0, 2), far(0, 2**17), 1.0).margin <= 0.01
+
+
+def test_measured_slopes_of_the_lazy_regime():
+    times, widths = np.asarray([1.0, 2.0, 5.0, 10.0, 20.0]), (64, 256, 1024)
+    gaps, moves = np.zeros((2, 3, len(widths)))
+    for seed in range(3):
+        for column, width in enumerate(widths):
+            problem = trained_beforehand(seed, width, times)
+            trained, linear = kd.gradient_flow(problem, times), kd.kernel_flow(problem, times)
+            gaps[seed, column] = jnp.max(jnp.linalg.norm(trained.outputs - linear.outputs, axis=1))
+            moved = trained.network.weights - problem.student.weights
+            moves[seed, column] = jnp.max(jnp.linalg.norm(moved, axis=1))
+    slopes = [np.polyfit(np.log(widths), np.mean(np.log(rows), axis=0), 1)[0] for rows in (gaps, moves)]
+    assert slopes[0] <= -0.8
+    assert -0.6 <= slopes[1] <= -0.4
+
+
+@pytest.mark.claim("far-teacher", trains=True)
+def test_far_teacher(cases, ledger):
+    for seed in cases:
+        ledger(claims.far_teacher(far(seed, 256, lam=(0.5, 5.0)[seed % 2]), (1e-4, 1e-3, 1e-2)[seed % 3]))
+
+
+@pytest.mark.counterexample("far-teacher")
+def test_a_near_teacher_pulls_too_little():
+    assert claims.far_teacher(near(0, 4096, lam=5.0), 1e-3, pull=0.5).margin <= 0.01
+
+
+def test_far_teacher_is_tight_at_short_times():
+    problem = far(1, 4096, lam=5.0)
+    moved = jnp.linalg.norm(kd.gradient_flow(problem, [1e-5]).network.weights - problem.student.weights, axis=1)
+    pull = jnp.linalg.norm((problem.student.derivative(problem.x) * problem.feature_gap) @ problem.x, axis=1)
+    np.testing.assert_allclose(moved / (5e-5 * pull), 1.0, atol=0.3)
+
+
+@pytest.mark.claim("relu-kernel-jump")
+def test_relu_kernel_jump(cases, ledger):
+    for seed in cases:
+        x = np.random.default_rng(seed).normal(size=(6, 3))
+        net = student(seed, 50, 3, "relu")
+        moved = net.weights + 0.1 * (seed % 5) * jax.random.normal(jax.random.key(-seed - 1), (50, 3))
+        ledger(claims.relu_kernel_jump(net, net.with_weights(moved), jnp.asarray(x)))
+
+
+@pytest.mark.counterexample("relu-kernel-jump")
+def test_a_smooth_unit_drifts_without_a_jump():
+    net = student(0, 50, 3)
+    x = kd.datasets.gaussian(6, 3).x
+    assert claims.relu_kernel_jump(net, net.with_weights(net.weights + 1e-3), x).margin <= 0.01
