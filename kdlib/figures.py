@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 
 # The colour on a light page, which is also the one to pass to matplotlib, and its partner on a dark page.
 THEMES = {
-    "student": ("#0b5cad", "#6cb6ff"),
-    "teacher": ("#c2410c", "#ff9d5c"),
+    "student": ("#1b6ed3", "#93b7ff"),
+    "teacher": ("#d03b00", "#f5701f"),
     "labels": ("#1f2328", "#e6edf3"),
-    "bound": ("#00795a", "#3ddbab"),
-    "network": ("#9c3587", "#ee9fdc"),
+    "bound": ("#0d8376", "#3ddc97"),
+    "network": ("#75167d", "#d06fb8"),
     "faint": ("#8b949e", "#768390"),
 }
 
