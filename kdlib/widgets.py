@@ -17,8 +17,10 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import anywidget
 import ipywidgets
@@ -38,6 +40,7 @@ from kdlib.training import gradient_flow
 from kdlib.trajectory import kernel_flow
 
 _STATIC = Path(__file__).parent / "static"
+_MOST_NOISE = 1.0  # in units of the labels, which are ±1
 _SHOWN = 12  # samples drawn one by one; more cannot be told apart
 
 
@@ -79,13 +82,11 @@ class Explorer(anywidget.AnyWidget):
     _live = traitlets.Dict().tag(sync=True)
 
     parameters: tuple[Grid | Smooth, ...] = ()
+    curves: Callable[..., dict]
+    """The fields at one point of the grid parameters, which it takes by name, on the grid or off it."""
 
     def constants(self) -> dict[str, np.ndarray]:
         """The fields that no grid parameter changes."""
-        raise NotImplementedError
-
-    def curves(self, **grid: float) -> dict[str, np.ndarray]:
-        """The fields at one point of the grid parameters, on the grid or off it."""
         raise NotImplementedError
 
     def describe(self) -> dict:
@@ -171,7 +172,7 @@ class Explorer(anywidget.AnyWidget):
         block = source[start : start + field["coefficients"] * field["size"]]
         if at is None:
             at = getattr(self, self._smooth.name) if self._smooth else 0.0
-        return polynomial.polyval(at, block.astype(float).reshape(field["coefficients"], -1))
+        return np.asarray(polynomial.polyval(at, block.astype(float).reshape(field["coefficients"], -1)))
 
     def _range(self, *names):
         """The least and the largest value that the fields take over the grid, at both ends of the smooth parameter."""
@@ -211,7 +212,7 @@ class Explorer(anywidget.AnyWidget):
         views = self._spec["views"]
         cells = [view["title"] for view in views for _ in range(round(2 * view["share"]))]
         rows = [cells[i : i + 2] for i in range(0, len(cells), 2)]
-        with matplotlib.rc_context(figures.STYLE):
+        with matplotlib.rc_context(cast("dict", figures.STYLE)):
             figure = Figure(figsize=(7.0, 2.9 * len(rows)))
             axes = figure.subplot_mosaic(rows)
             for view in views:
@@ -248,7 +249,7 @@ class Explorer(anywidget.AnyWidget):
                 axes.plot(x, y.reshape(-1, len(x)).T, **line)
 
     def _repr_mimebundle_(self, **kwargs):
-        data, metadata = super()._repr_mimebundle_(**kwargs)
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         picture = self.picture()
         source = base64.b64encode(figures.to_svg(picture).encode()).decode()
         view = json.dumps(data["application/vnd.jupyter.widget-view+json"])
@@ -322,7 +323,7 @@ class LimitExplorer(Explorer):
 
     parameters = (
         Grid("lam", "λ", "strength of the transfer", (0.0, *_renard(-2, 2)), (0, 0.1, 1, 10, 100)),
-        Smooth("noise", "s", "label noise", 1.0, 0.05, (0, 0.5, 1)),
+        Smooth("noise", "s", "label noise", _MOST_NOISE, 0.05, (0, 0.5, 1)),
     )
     times = np.logspace(-2, 4, 31)
 
@@ -351,7 +352,7 @@ class LimitExplorer(Explorer):
     @traitlets.validate("lam", "noise")
     def _finite(self, proposal):
         name, value = proposal["trait"].name, proposal["value"]
-        top = math.inf if name == "lam" else self.parameters[1].maximum
+        top = math.inf if name == "lam" else _MOST_NOISE
         if not (math.isfinite(value) and 0 <= value <= top):
             bound = "that is at least 0" if name == "lam" else f"from 0 to {top:g}"
             raise ValueError(f"{name}: expected a finite number {bound}; got {value}")
@@ -371,7 +372,7 @@ class LimitExplorer(Explorer):
             "teacher_truth": [np.mean((clean - teacher) ** 2)],
         }
 
-    def curves(self, *, lam):
+    def curves(self, *, lam: float):
         n = len(self._clean)
         at = np.concatenate([self._problem.x, self._around[1]]) if self._on_circle else self._problem.x
         times = np.append(self.times, math.inf)
