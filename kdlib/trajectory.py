@@ -178,11 +178,11 @@ def _evaluate(alphas, betas, beta, rows, times, xp):
     start = beta * left[0]
     positive = sigma > 0
     rates = xp.where(positive, sigma, 1.0) ** 2
-    exponent = xp.where(positive, times[:, None] * rates, 0.0)
+    exponent = xp.where(positive[None, :], times[:, None] * rates[None, :], 0.0)
     grown = -xp.expm1(-exponent)
-    y = (grown * xp.where(positive, start / xp.where(positive, sigma, 1.0), 0.0)) @ right
+    y = (grown * xp.where(positive, start / xp.where(positive, sigma, 1.0), 0.0)[None, :]) @ right
     left_over = xp.maximum(beta**2 - xp.sum(start**2), 0.0)
-    energies = (left_over + xp.sum((xp.exp(-exponent) * start) ** 2, axis=1)) / 2
+    energies = (left_over + xp.sum((xp.exp(-exponent) * start[None, :]) ** 2, axis=1)) / 2
     return (y @ rows, energies, xp.sqrt(xp.sum(y**2, axis=1))), y
 
 

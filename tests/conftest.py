@@ -54,6 +54,12 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture
+def sweep(request):
+    """Whether this is the long run."""
+    return request.config.getoption("--sweep")
+
+
+@pytest.fixture
 def cases(request):
     """Seeds of the random problems of one test."""
     claim = request.node.get_closest_marker("claim")
