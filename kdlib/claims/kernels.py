@@ -138,7 +138,7 @@ def mehler_expansion(x, *, activation, terms, covariance=None):
     )
 
 
-def limit_kernel_positive(x, *, activation, terms=60):
+def limit_kernel_positive(x, *, activation, terms=400):
     r"""For unit rows, λ_min(K) ≥ Σ_j c_j² (1 − (n−1) ρ⋆^(j+1))₊ with ρ⋆ = max_{i≠j} \|x_i·x_j\|.
 
     Two routes: the eigenvalues of `limit_kernel` and the Hermite coefficients of σ′, cut after ``terms``.

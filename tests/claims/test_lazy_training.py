@@ -47,7 +47,7 @@ def trained_beforehand(seed, width, times):
 @pytest.mark.claim("residual-growth", trains=True)
 def test_residual_growth(cases, ledger):
     for seed in cases:
-        problem = near(seed, 32, lam=(0.0, 0.3, 3.0)[seed % 3], activation=SMOOTH[seed % 3])
+        problem = near(seed, 128, lam=(0.0, 0.3, 3.0)[seed % 3], activation=SMOOTH[seed % 3])
         ledger(claims.residual_growth(problem, 0.05 + seed % 2))
 
 
@@ -105,7 +105,7 @@ def test_a_relu_has_no_curvature_and_yet_its_kernels_move():
 @pytest.mark.claim("lazy-training-rate", trains=True)
 def test_lazy_training_rate(cases, ledger):
     for seed in cases:
-        narrow, wide = (near(seed, width, activation=SMOOTH[seed % 3]) for width in (64, 4096))
+        narrow, wide = (near(seed, width, activation=SMOOTH[seed % 3]) for width in (128, 4096))
         ledger(claims.lazy_training_rate(narrow, wide, 1.0))
 
 
@@ -132,7 +132,7 @@ def test_measured_slopes_of_the_lazy_regime():
 @pytest.mark.claim("far-teacher", trains=True)
 def test_far_teacher(cases, ledger):
     for seed in cases:
-        ledger(claims.far_teacher(far(seed, 256, lam=(0.5, 5.0)[seed % 2]), (1e-4, 1e-3, 1e-2)[seed % 3]))
+        ledger(claims.far_teacher(far(seed, 128, lam=(0.5, 5.0)[seed % 2]), (1e-4, 1e-3, 1e-2)[seed % 3]))
 
 
 @pytest.mark.counterexample("far-teacher")
