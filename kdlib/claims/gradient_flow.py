@@ -13,7 +13,6 @@ import kdlib as kd
 from kdlib.claims import Check
 
 
-
 class _Activation(NamedTuple):
     """σ, σ' and σ'' in NumPy, with the suprema of |σ'| and |σ''|: independent of the library's own."""
 
@@ -177,7 +176,11 @@ def hessian_bounds(problem, direction):
         V.
     """
     sigma, residuals = _ACTIVATIONS[problem.student.activation], _residuals(problem)
-    x, b, weights = np.asarray(problem.x), np.asarray(problem.student.output_weights), np.asarray(problem.student.weights)
+    x, b, weights = (
+        np.asarray(problem.x),
+        np.asarray(problem.student.output_weights),
+        np.asarray(problem.student.weights),
+    )
     along = np.asarray(direction) @ x.T
     moved = sigma.slope(weights @ x.T) * along
     form = np.sum((b @ moved) ** 2) + float(problem.lam) * np.sum(moved**2)

@@ -32,9 +32,7 @@ def cheapest_features(problem, outputs):
     return Check.worst(
         Check.compare("cheapest-features", features, nearest, TOLERANCE, scale, part="features"),
         Check.compare("cheapest-features", b @ features, outputs, TOLERANCE, scale, part="outputs"),
-        Check.compare(
-            "cheapest-features", price, np.sum((nearest - phi) ** 2), TOLERANCE, scale**2, part="price"
-        ),
+        Check.compare("cheapest-features", price, np.sum((nearest - phi) ** 2), TOLERANCE, scale**2, part="price"),
     )
 
 
@@ -66,9 +64,7 @@ def unconstrained_fit(problem, near):
     scale = np.max(np.abs(phi)) + np.max(np.abs(near)) + np.max(np.abs(problem.y))
     return Check.worst(
         Check.compare("unconstrained-fit", features, nearest, TOLERANCE, scale, part="features"),
-        Check.compare(
-            "unconstrained-fit", floor, least, TOLERANCE, np.sum(targets**2) + scale**2, part="energy"
-        ),
+        Check.compare("unconstrained-fit", floor, least, TOLERANCE, np.sum(targets**2) + scale**2, part="energy"),
     )
 
 

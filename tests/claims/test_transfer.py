@@ -17,7 +17,9 @@ def draw(seed, *, lam=None, signs=None):
     signs = rng.choice([-1.0, 1.0], m) * rng.choice([1.0, 0.3], m) if signs is None else signs(m)
     student = kd.TwoLayerNetwork(rng.normal(size=(m, d)), signs, ACTIVATIONS[seed // 4 % 4])
     lam = 10.0 ** rng.uniform(-6, 6) if lam is None else lam
-    return kd.TransferProblem(student, rng.normal(size=(n, d)), rng.normal(size=n), rng.normal(size=(m, n)), lam=lam), rng
+    return kd.TransferProblem(
+        student, rng.normal(size=(n, d)), rng.normal(size=n), rng.normal(size=(m, n)), lam=lam
+    ), rng
 
 
 @pytest.mark.claim("cheapest-features")
