@@ -77,7 +77,9 @@ _AXES = {"x": "nd", "y": "n", "x_test": "kd", "y_test": "k", "phi": "mn", "weigh
 def circle(n=12):
     r"""Points on the unit circle, +1 on its upper half and −1 on its lower half.
 
-    .. math:: \theta_i = 2\pi (i + 1/4) / N, \qquad x_i = (\cos\theta_i, \sin\theta_i), \qquad y_i = \mathrm{sign}(\sin\theta_i)
+    .. math::
+        \theta_i = 2\pi (i + 1/4) / N, \qquad x_i = (\cos\theta_i, \sin\theta_i), \qquad
+        y_i = \mathrm{sign}(\sin\theta_i)
 
     with i = 0, …, n − 1 and N the smallest odd number that is at least n.  So no two points are antipodal
     (without a bias an odd activation forces f(−x) = −f(x)), none lies on the border between the labels,
@@ -137,9 +139,9 @@ def digits(classes=(0, 1), *, train=60, test=None, seed=0):
     from sklearn.datasets import load_digits
 
     negative, positive = _classes(classes)
-    images = load_digits()
-    kept = np.isin(images.target, negative + positive)
-    x, y = images.data[kept], np.where(np.isin(images.target[kept], positive), 1.0, -1.0)
+    images, targets = load_digits(return_X_y=True)
+    kept = np.isin(targets, negative + positive)
+    x, y = images[kept], np.where(np.isin(targets[kept], positive), 1.0, -1.0)
     train, left = _positive("train", train), len(x) - int(train)
     if left < 1:
         raise ValueError(f"train: expected at most {len(x) - 1}, one less than there are images; got {train}")
@@ -244,11 +246,19 @@ def _read_npz(path):
         for required in ("x", "y"):
             if required not in keys:
                 raise ValueError(f"{path}: expected the arrays x and y; got {', '.join(keys) or 'none'}")
-        for name, key in zip(archive.namelist(), keys):
+        for name, key in zip(archive.namelist(), keys, strict=True):
             try:
                 with archive.open(name) as member:
                     arrays[key] = npy_format.read_array(member, allow_pickle=False)
-            except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as e:
+            except (
+                ValueError,
+                EOFError,
+                OSError,
+                zipfile.BadZipFile,
+                zlib.error,
+                NotImplementedError,
+                RuntimeError,
+            ) as e:
                 reason = "Python objects" if "Object arrays" in str(e) else f"one that cannot be read ({e})"
                 raise ValueError(f"{path}: expected {key} to be an array of numbers; got {reason}") from e
     return arrays
@@ -293,7 +303,7 @@ def _array(name, value, axes, sizes):
     if array.dtype.kind not in "fiub":
         kind = "complex numbers" if array.dtype.kind == "c" else f"{array.dtype} values"
         raise ValueError(f"{name}: {what}; got {kind}")
-    if array.ndim != len(axes) or any(sizes.get(a, size) != size for a, size in zip(axes, array.shape)):
+    if array.ndim != len(axes) or any(sizes.get(a, size) != size for a, size in zip(axes, array.shape, strict=True)):
         raise ValueError(f"{name}: {what}; got shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{name}: {what} and at least one number; got shape {array.shape}")
@@ -301,7 +311,7 @@ def _array(name, value, axes, sizes):
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name}: expected finite numbers; got {array[where]} at index {where}")
-    sizes.update(zip(axes, array.shape))
+    sizes.update(zip(axes, array.shape, strict=True))
     array.setflags(write=False)
     return array
 

@@ -6,16 +6,14 @@ was: a claim whose statement, test, checker and library are those of its row is 
 Delete the file to sweep all of them anew.
 """
 
-import sys
 from pathlib import Path
 
 import jax
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 from tools import ledger as _ledger
+
+ROOT = Path(__file__).resolve().parents[1]
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -62,8 +62,11 @@ def test_digits_are_the_images_of_scikit_learn():
     images = load_digits()
     data = datasets.digits((3, 8), train=100)
     assert len(data.x) + len(data.x_test) == np.isin(images.target, (3, 8)).sum()
-    rows = {tuple(np.round(row / np.linalg.norm(row), 12)): target for row, target in zip(images.data, images.target)}
-    for x, y in zip([*data.x, *data.x_test], [*data.y, *data.y_test]):
+    rows = {
+        tuple(np.round(row / np.linalg.norm(row), 12)): target
+        for row, target in zip(images.data, images.target, strict=True)
+    }
+    for x, y in zip([*data.x, *data.x_test], [*data.y, *data.y_test], strict=True):
         assert rows[tuple(np.round(x, 12))] == (8 if y > 0 else 3)
 
 
@@ -173,7 +176,11 @@ NOT_WHAT_IT_SAYS = {
     "unknown array": ("mine.npz", npz(phis=np.ones(3)), r"expected only the arrays x, y, .*; got phis"),
     "objects": ("mine.npz", npz(y=np.array([1, None, 2])), r"expected y to be an array of numbers; got Python objects"),
     "strings": ("mine.npz", npz(y=np.array(["1", "2", "3"])), r"y: expected a real array of shape \(n=3,\); got <U1"),
-    "complex": ("mine.npz", npz(x=ARRAYS["x"] * 1j), r"x: expected a real array of shape \(n, d\); got complex numbers"),
+    "complex": (
+        "mine.npz",
+        npz(x=ARRAYS["x"] * 1j),
+        r"x: expected a real array of shape \(n, d\); got complex numbers",
+    ),
     "nan": ("mine.npz", npz(y=np.array([1, np.nan, 1])), r"y: expected finite numbers; got nan at index \(1,\)"),
     "inf": ("mine.npz", npz(phi=np.full((5, 3), -np.inf)), r"phi: expected finite numbers; got -inf at index \(0, 0\)"),
     "flat inputs": ("mine.npz", npz(x=np.ones(3)), r"x: expected a real array of shape \(n, d\); got shape \(3,\)"),
@@ -212,7 +219,7 @@ def test_a_folder_or_nothing_is_no_file(tmp_path):
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(ValueError, match="expected a file; got a folder"):
         datasets.load(tmp_path / "folder.npz")
-    with pytest.raises(FileNotFoundError, match="nothing.npz: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.npz: no such file"):
         datasets.load(tmp_path / "nothing.npz")
 
 
@@ -243,7 +250,10 @@ def test_pickled_objects_are_not_unpacked(tmp_path):
         (lambda: datasets.digits(train=0), "train: expected a positive integer; got 0"),
         (lambda: datasets.digits(train="many"), "train: expected an integer; got 'many'"),
         (lambda: datasets.digits(train=360), "train: expected at most 359, one less than there are images; got 360"),
-        (lambda: datasets.digits(train=60, test=301), "test: expected at most 300, the images left by train=60; got 301"),
+        (
+            lambda: datasets.digits(train=60, test=301),
+            "test: expected at most 300, the images left by train=60; got 301",
+        ),
         (lambda: datasets.flip(np.ones(3), 4), "count: expected an integer from 0 to n=3; got 4"),
         (lambda: datasets.flip(np.ones(3), 0.5), "count: expected an integer; got 0.5"),
         (lambda: datasets.flip([1, np.nan], 1), r"y: expected finite numbers; got nan at index \(1,\)"),

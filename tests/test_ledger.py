@@ -203,7 +203,8 @@ def test_a_stale_row_is_found(verified, path, old, new, changed):
     [
         (CHAPTER_FILE, "For real $a$ and $b$, ", "For real $a$\nand  $b$, "),
         (CHAPTER_FILE, "# Sums", "# On sums"),
-        (CHECKER_FILE, "# the order must not matter", "# whatever the order"),
+        (CHECKER_FILE, "# the order must not matter", '"""The order must not matter."""'),
+        (CHECKER_FILE, "return b + a", "return (  # in the other order\n        b + a\n    )"),
     ],
 )
 def test_layout_and_comments_leave_the_rows_valid(verified, path, old, new):
@@ -250,7 +251,19 @@ def test_the_table_follows_the_book(verified):
 
 def run(tree, *options):
     environment = os.environ | {"PYTHONPATH": str(tree / "kdlib" / "claims"), "PYTEST_ADDOPTS": ""}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tree), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        ".",
+        "-o",
+        "pythonpath=.",
+        *options,
+    ]
     done = subprocess.run(
         [*command, str(tree / "tests")], cwd=tree, env=environment, capture_output=True, text=True, check=False
     )

@@ -319,8 +319,9 @@ def _scope(path):
     """The definitions of a module of checkers, and those of the modules beside it from which it imports."""
     scope = _definitions(path)
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdlib.claims."):
-            beside = path.with_name(node.module.split(".")[-1] + ".py")
+        module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+        if module.startswith("kdlib.claims."):
+            beside = path.with_name(module.split(".")[-1] + ".py")
             scope = _scope(beside) | scope if beside.exists() else scope
     return scope
 
@@ -339,22 +340,35 @@ def _names(node):
 
 
 def _code_digest(name, definitions):
-    """Digest of a function and of all that it uses of these definitions; comments and layout do not count."""
+    """Digest of a function and of all that it uses of these definitions."""
     reached, waiting = set(), [name]
     while waiting:
         current = waiting.pop()
         if current in definitions and current not in reached:
             reached.add(current)
             waiting += sorted(_names(definitions[current]))
-    return _digest(*(ast.unparse(definitions[name]) for name in sorted(reached)))
+    return _digest(*(_canonical(definitions[name]) for name in sorted(reached)))
+
+
+def _canonical(part):
+    """What a piece of syntax does, the same on every Python: no comments, no layout, no docstrings."""
+    if isinstance(part, list):
+        return "[" + ",".join(_canonical(item) for item in part) + "]"
+    if not isinstance(part, ast.AST):
+        return repr(part)
+    fields = {name: value for name, value in ast.iter_fields(part) if name not in ("ctx", "kind", "type_comment")}
+    if isinstance(part, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(part) is not None:
+        fields["body"] = part.body[1:]
+    texts = {name: _canonical(value) for name, value in fields.items() if value not in (None, [])}
+    return f"{type(part).__name__}({','.join(f'{name}={text}' for name, text in texts.items())})"
 
 
 def _marks(node):
     for decorator in getattr(node, "decorator_list", []):
-        call = decorator if isinstance(decorator, ast.Call) else None
-        mark = getattr(call.func, "attr", "") if call else ""
-        if mark in ("claim", "counterexample") and call.args and isinstance(call.args[0], ast.Constant):
-            yield mark, call.args[0].value
+        if isinstance(decorator, ast.Call) and decorator.args and isinstance(decorator.args[0], ast.Constant):
+            mark = getattr(decorator.func, "attr", "")
+            if mark in ("claim", "counterexample"):
+                yield mark, str(decorator.args[0].value)
 
 
 def _digest(*texts):
