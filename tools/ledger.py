@@ -83,7 +83,7 @@ def statements(root=ROOT):
             kind = name.removeprefix("prf:")
             if name != f"prf:{kind}" or kind not in KINDS:
                 continue
-            options, text = _options(body)
+            options, text = _options(body, f"book/{path.name}:{line}")
             digest = _digest(kind, argument, " ".join(text.split()))
             found.append(Statement(str(options.get("label", "")), kind, argument, path.stem, line, digest))
     return found
@@ -96,7 +96,7 @@ def cells(root=ROOT):
         for line, name, _, body in _directives(path.read_text(encoding="utf-8")):
             if name != "code-cell":
                 continue
-            options, code = _options(body)
+            options, code = _options(body, f"book/{path.name}:{line}")
             tags = options.get("tags") or []
             for tag in [tags] if isinstance(tags, str) else tags:
                 if tag.startswith("claim-"):
@@ -187,7 +187,11 @@ def library(root=ROOT):
 
 def problems(root=ROOT):
     """Where statements, cells, checkers and tests do not answer to each other one to one, as sentences."""
-    all_statements, all_cells, all_checkers, all_tests = statements(root), cells(root), checkers(root), tests(root)
+    try:
+        all_statements, all_cells = statements(root), cells(root)
+    except ValueError as error:
+        return [str(error)]
+    all_checkers, all_tests = checkers(root), tests(root)
     found = []
     for statement in all_statements:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", statement.label):
@@ -288,8 +292,16 @@ def _directives(text):
         yield start + 1, opening["name"], opening["argument"], lines[start + 1 : end]
 
 
-def _options(body):
+def _options(body, where):
     """The options of a directive, in either of MyST's two forms, and the text after them."""
+    try:
+        return _split(body)
+    except yaml.YAMLError as error:
+        reason = getattr(error, "problem", None) or error
+        raise ValueError(f"{where}: the options of a directive are not YAML ({reason})") from error
+
+
+def _split(body):
     if body and body[0].strip() == "---":
         end = next((i for i in range(1, len(body)) if body[i].strip() == "---"), len(body))
         return yaml.safe_load("\n".join(body[1:end])) or {}, "\n".join(body[end + 1 :])
