@@ -95,7 +95,7 @@ def _factors(x, slopes):
     """U, 1/Σ and W of S_k X = U Σ Wᵀ with the columns of U beyond the rank set to zero: P_k = U Uᵀ."""
     left, sigma, right = jnp.linalg.svd(slopes[:, None] * x, full_matrices=False)
     kept = sigma > rank_tolerance(sigma.dtype, *x.shape) * sigma[0]
-    return left * kept, jnp.where(kept, 1 / jnp.where(kept, sigma, 1.0), 0.0), right
+    return left * kept[None, :], jnp.where(kept, 1 / jnp.where(kept, sigma, 1.0), 0.0), right
 
 
 def _over_units(function, *arrays):
