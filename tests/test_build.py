@@ -165,6 +165,12 @@ def test_warning_is_refused(book, fault):
         build.build(book)
 
 
+def test_half_read_formula_is_refused(book):
+    edit(book, "book/chapter.md", "Prose,", "1. A list,\n   $$\n   a = b.\n   $$\n\nProse,")
+    with pytest.raises(build.BuildError, match="empty line"):
+        build.build(book)
+
+
 def test_output_on_stderr_is_refused(book):
     edit(book, "book/chapter.md", 'print("the sum', 'import sys; print("trouble", file=sys.stderr)\nprint("the sum')
     with pytest.raises(build.BuildError, match="Sphinx"):

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = Path("_build/html")
 STAMP = ".inputs"  # inside the pages, so that it is swapped in with them
 PARALLEL = 2
+HALF_FORMULA = re.compile(r'\$<span class="math')
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -192,6 +193,9 @@ def render(root: Path, cache: Path, target: Path) -> None:
     )
     if status != 0:
         raise BuildError("Sphinx reported the warnings or errors above")
+    for page in target.glob("book/*.html"):
+        if HALF_FORMULA.search(page.read_text()):
+            raise BuildError(f"{page.stem}: a $$ was read as $ and $; put an empty line before the displayed formula")
     trim_mathjax(target / "_static/mathjax")
     for page in target.glob("book/bibliography*.html"):  # docutils gives each entry an ARIA role that was withdrawn
         page.write_text(re.sub(r' role="(list|doc-biblioentry|doc-backlink)"', "", page.read_text()))
