@@ -56,7 +56,7 @@ def energy_gradient(problem):
     """
     x, slopes = np.asarray(problem.x), np.asarray(problem.student.derivative(problem.x))
     residuals = _residuals(problem)
-    formula = np.stack([-(x.T @ np.diag(slope)) @ residual for slope, residual in zip(slopes, residuals)])
+    formula = np.stack([-(x.T @ np.diag(slope)) @ residual for slope, residual in zip(slopes, residuals, strict=True)])
     scale = np.linalg.norm(x) * np.max(np.abs(residuals)) * max(np.max(np.abs(slopes)), 1.0)
     return Check.compare("energy-gradient", formula, _gradient(problem, problem.student.weights), 1e-10, scale)
 
@@ -110,9 +110,9 @@ def energy_identity(problem, horizon):
 
 
 def flow_exists(problem, horizon, nudge):
-    r"""The flow exists up to any time, moves no further than the root of the time, and depends on its start continuously.
+    r"""The flow exists for all times, moves at most like the root of the time, and depends continuously on its start.
 
-    :math:`\lVert w(T) - w(0)\rVert^2 \le T\,(E(0) - E(T))`; and a start moved by a tiny `nudge` moves the end by little.
+    :math:`\lVert w(T) - w(0)\rVert^2 \le T\,(E(0) - E(T))`; and a tiny `nudge` of the start moves the end by little.
     The second flow, from the nudged start, is integrated by SciPy: a different method as well.
 
     Book: chapter *Gradient flow*, `flow-exists`.
@@ -140,8 +140,8 @@ def flow_exists(problem, horizon, nudge):
 def time_unit(problem, factor, horizon):
     r"""The flow of cE at time t is the flow of E at time ct.
 
-    With c = 2 this is the paper's objective, which is written without the halves.  The flow of cE by SciPy, that of E by
-    `gradient_flow`.
+    With c = 2 this is the paper's objective, which is written without the halves.  The flow of cE by SciPy, that of E
+    by `gradient_flow`.
 
     Book: chapter *Gradient flow*, `time-unit`.
 
@@ -226,8 +226,8 @@ def stable_step(problem, step_size, steps):
 
     :math:`\lVert w_j - w_\infty\rVert \le q^j \lVert w_0 - w_\infty\rVert` with
     :math:`q = \max|1 - \eta\nu| < 1` over the non-zero eigenvalues ν of
-    :math:`M = (\lambda I + bb^\top)\otimes X^\top X`.  The other route: the minimiser nearest to the start, by a singular
-    value decomposition.
+    :math:`M = (\lambda I + bb^\top)\otimes X^\top X`.  The other route: the minimiser nearest to the start, by a
+    singular value decomposition.
 
     Book: chapter *Gradient flow*, `stable-step`.
 
