@@ -7,8 +7,10 @@ with matplotlib as usual. The colours can be told apart with any of the common c
 
 import io
 import re
+from typing import Any
 
 import matplotlib as mpl
+from cycler import cycler
 from matplotlib.figure import Figure
 
 # The colour on a light page, which is also the one to pass to matplotlib, and its partner on a dark page.
@@ -32,11 +34,11 @@ BOUND = THEMES["bound"][0]
 NETWORK = THEMES["network"][0]
 """Colour of the trained network where it stands beside the kernel flow."""
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "figure.figsize": (7.0, 3.4),
     "figure.constrained_layout.use": True,
     "font.size": 11,
-    "axes.prop_cycle": mpl.cycler(color=[STUDENT, TEACHER, LABELS, BOUND, NETWORK]),
+    "axes.prop_cycle": cycler(color=[STUDENT, TEACHER, LABELS, BOUND, NETWORK]),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": "medium",

@@ -44,7 +44,9 @@ def main() -> int:
             return 1
         path = find()
     if path is None:
-        print("No browser is here, even after an installation. Install Chromium by hand and try again.", file=sys.stderr)
+        print(
+            "No browser is here, even after an installation. Install Chromium by hand and try again.", file=sys.stderr
+        )
         return 1
     print(f"Browser of the tests: {path}")
     return 0

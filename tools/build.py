@@ -77,7 +77,8 @@ def book_files(root: Path) -> list[Path]:
 
 def execution_files(root: Path) -> list[Path]:
     """Every file, besides the cells themselves, that can change what a cell prints: kdlib, packages, data, ledger."""
-    data = [path for path in _files(root / "book") if path.suffix not in (".md", ".bib") and "_static" not in path.parts]
+    book = [path for path in _files(root / "book") if "_static" not in path.parts]
+    data = [path for path in book if path.suffix not in (".md", ".bib")]
     return [root / "requirements.txt", root / "tools/ledger.py", *_files(root / "kdlib"), *data]
 
 
@@ -117,7 +118,7 @@ def execute(root: Path, cache_path: Path) -> None:
     from traitlets.config import Config
 
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # the numbers of the book do not depend on an accelerator
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # kernels side by side: more threads than cores are 5 times slower
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # with kernels side by side, more would be 5 times slower
     os.environ["IPYTHONDIR"] = str(root / "_build/ipython")  # nor on the reader's own start-up files
     config = yaml.safe_load((root / "_config.yml").read_text())
     markdown = MdParserConfig(enable_extensions=config["parse"]["myst_enable_extensions"])

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def chapters(root: Path = ROOT) -> list[Path]:
     """The chapters that hold code, in the order of their names."""
-    return [path for path in sorted((root / "book").glob("*.md")) if "jupytext:" in path.read_text(encoding="utf-8")[:200]]
+    pages = sorted((root / "book").glob("*.md"))
+    return [page for page in pages if page.read_text(encoding="utf-8").startswith("---\njupytext:")]
 
 
 def notebook(chapter: Path) -> nbformat.NotebookNode:
