@@ -105,7 +105,7 @@ class Sweep:
             rows = {name: row for name, row in _ledger.rows(ROOT).items() if name in self.facts}
             rows.pop(label, None)
             if label in self.passed and label in self.facts:
-                # json knows no infinity: null is an exact agreement in all cases
+                # json knows no infinity: null stands for an error of 0 in all cases
                 margin = record["worst_margin"]
                 margin = None if margin == float("inf") else float(f"{margin:.3g}")
                 outcome = {"cases": record["cases"], "worst_margin": margin, "library": self.library}
