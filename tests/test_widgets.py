@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from kdlib import explorer as mechanism
 
 DIGITS = 3  # significant digits that the page shows
 
@@ -87,7 +88,7 @@ def test_the_sentence_prints_these_numbers(explorer):
     ],
 )
 def test_numbers_have_three_digits(value, text):
-    assert kd.widgets._format(value) == text
+    assert mechanism._format(value) == text
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
@@ -190,5 +191,5 @@ def test_a_parameter_out_of_range_is_refused_and_changes_nothing(explorer, name,
 
 
 def test_an_unknown_field_is_named(explorer):
-    with pytest.raises(ValueError, match=r"^name: expected one of place, time, .*; got 'outputz'$"):
+    with pytest.raises(ValueError, match=r"^name: expected one of outputs, .*; got 'outputz'$"):
         explorer.value("outputz")

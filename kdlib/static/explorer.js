@@ -274,7 +274,7 @@ function makeControl(parameter, data, id) {
     max: grid ? grid.length - 1 : parameter.maximum,
     step: grid ? 1 : parameter.step,
   });
-  const output = html("output", { for: id });
+  const shown = html("span", { class: "kd-value", "aria-hidden": "true" }); // spoken as the slider's own value
   const span = grid ? grid.length - 1 : parameter.maximum;
   const ticks = html("div", { class: "kd-ticks", "aria-hidden": "true" });
   for (const value of parameter.ticks) {
@@ -288,7 +288,7 @@ function makeControl(parameter, data, id) {
   const control = html(
     "div",
     { class: "kd-control" },
-    html("label", { for: id }, parameter.label, " ", html("span", { class: "kd-value" }, `${parameter.symbol} = `, output)),
+    html("label", { for: id }, parameter.label, " ", shown),
     input,
     ticks,
   );
@@ -297,8 +297,8 @@ function makeControl(parameter, data, id) {
     const at = grid ? data.index(parameter) : value;
     if (Number(input.value) !== at) input.value = at;
     input.style.setProperty("--share", at / span);
-    output.textContent = data.text(parameter);
-    input.setAttribute("aria-valuetext", `${parameter.symbol} = ${output.textContent}`);
+    shown.textContent = `${parameter.symbol} = ${data.text(parameter)}`;
+    input.setAttribute("aria-valuetext", shown.textContent);
   };
   return { control, draw };
 }

@@ -1,0 +1,72 @@
+"""Every page, over http and from a file: nothing from outside, no complaint, all maths set, no sideways scroll."""
+
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from sphinx_external_toc.parsing import parse_toc_yaml
+
+PAGES = sorted(parse_toc_yaml(Path(__file__).parents[2] / "_toc.yml"))
+THEMES = ("light", "dark")
+WIDTHS = (320, 1280)
+WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "resultTypes": ["violations"]}
+
+MATHS = """async () => {
+  await window.MathJax?.startup?.promise;
+  const formulas = [...document.querySelectorAll(".math")];
+  const parts = [...document.querySelectorAll("mjx-container *")];
+  const red = parts.filter((e) => getComputedStyle(e).color === "rgb(255, 0, 0)");
+  return {
+    unset: formulas.filter((f) => !f.querySelector("mjx-container")).map((f) => f.textContent.slice(0, 80)),
+    wrong: [...document.querySelectorAll("mjx-merror"), ...red].map((e) => e.closest("mjx-container").textContent),
+  };
+}"""
+
+WIDER = """() => [...document.querySelectorAll("body *")]
+  .filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map((e) => e.outerHTML.slice(0, 120))"""
+
+
+def read(tab):
+    maths = tab.evaluate(MATHS)
+    assert tab.outside == []
+    assert tab.complaints == []
+    assert maths == {"unset": [], "wrong": []}
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab.evaluate(WIDER)
+
+
+@pytest.mark.parametrize("origin", ["http", "file"])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_reads_on_a_phone_without_a_network(visit, page, origin):
+    with visit(page, origin=origin, width=320) as tab:
+        read(tab)
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("origin", ["http", "file"])
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_reads_in_every_theme_and_width(visit, page, width, theme, origin):
+    with visit(page, origin=origin, width=width, theme=theme) as tab:
+        read(tab)
+
+
+def violations(tab):
+    tab.evaluate("async () => await window.MathJax?.startup?.promise")
+    found = Axe().run(tab, options=WCAG).response["violations"]
+    return [f"{v['id']}: {node['html'][:150]}" for v in found for node in v["nodes"]]
+
+
+@pytest.mark.parametrize("page", ["book/limit", "book/transfer"])
+def test_a_sample_meets_wcag_22_aa(visit, page):
+    with visit(page) as tab:
+        assert violations(tab) == []
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_meets_wcag_22_aa(visit, page, width, theme):
+    with visit(page, width=width, theme=theme) as tab:
+        assert violations(tab) == []
