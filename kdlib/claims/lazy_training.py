@@ -6,6 +6,7 @@ import numpy as np
 from kdlib.claims import Check
 from kdlib.claims.kernels import SLOPE
 from kdlib.kernels import tangent_kernel, unit_kernels
+from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
 from kdlib.trajectory import kernel_flow
 
@@ -22,7 +23,7 @@ def residual_growth(problem, time):
     r"""Along the gradient flow, ‖φ_k − f_k(t)‖ ≤ ‖φ_k − f_k(0)‖ + \|b_k\| B₁² ‖X‖² √(2E(0)) t for every unit.
 
     Two routes: training of the network to time t, and the right side at the start.
-    Book: *Lazy training*, "No unit is left alone".
+    Book: *Lazy training*, "Step one: no unit is pushed hard".
     """
     size = _Sizes(problem)
     network = gradient_flow(problem, [time]).network
@@ -65,6 +66,21 @@ def lazy_training_rate(narrow, wide, time):
         for before, after in zip(_measured(narrow, time), _measured(wide, time), strict=True)
     ]
     return Check("lazy-training-rate", max(growth), 2.0)
+
+
+def near_teacher(problem, time, *, misfit=None):
+    r"""A teacher trained without transfer from the student's start has ‖φ_k − f_k(0)‖ ≤ A B₁² ‖X‖² ‖y − f(0)‖ t / √m.
+
+    ``misfit`` is a promised bound of ‖y − f(0)‖; without it, it is read off the problem.
+    Two routes: training of the teacher to time t on the problem's labels, and sizes at the start.
+    Book: *Lazy training*, "When the hypotheses hold".
+    """
+    size = _Sizes(problem, misfit)
+    student, x = problem.student, problem.x
+    alone = TransferProblem(student, x, problem.y, student.features(x), lam=0.0)
+    lead = gradient_flow(alone, [time]).network.features(x) - student.features(x)
+    bound = size.sign * (size.slope * size.spectral) ** 2 * size.misfit * time / np.sqrt(size.width)
+    return Check.at_most("near-teacher", jnp.linalg.norm(lead, axis=1), bound, 1e-6)
 
 
 def far_teacher(problem, time, *, pull=None):

@@ -129,6 +129,21 @@ def test_measured_slopes_of_the_lazy_regime():
     assert -0.6 <= slopes[1] <= -0.4
 
 
+@pytest.mark.claim("near-teacher", trains=True)
+def test_near_teacher(cases, ledger):
+    for seed in cases:
+        ledger(claims.near_teacher(near(seed, 128, activation=SMOOTH[seed % 3]), (0.05, 0.5, 5.0)[seed // 3 % 3]))
+
+
+@pytest.mark.counterexample("near-teacher")
+def test_a_teacher_far_from_its_labels_runs_away():
+    problem = near(0, 16384, activation="softplus")
+    net = kd.TwoLayerNetwork(problem.student.weights, jnp.ones(16384), "softplus")
+    positive = kd.TransferProblem(net, problem.x, problem.y, problem.phi, lam=1.0)
+    assert claims.near_teacher(positive, 0.02).holds
+    assert claims.near_teacher(positive, 0.02, misfit=4.0).margin <= 0.01
+
+
 @pytest.mark.claim("far-teacher", trains=True)
 def test_far_teacher(cases, ledger):
     for seed in cases:
