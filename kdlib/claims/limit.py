@@ -135,7 +135,8 @@ def relative_capacity(problem):
 def strong_transfer(problem):
     """As λ grows the student tends to the teacher as far as it can carry it, at rate 1/λ (chapter *Limit*).
 
-    Distance of outputs and features at the least-squares end from the carried teacher, against a‖y - τ‖/(a + λ) and √a‖y - τ‖/λ.
+    Distance of outputs and features at the least-squares end from the carried teacher, against a‖y - τ‖/(a + λ) and
+    √a‖y - τ‖/λ.
     """
     dense, projectors, _, error = _capacity(problem)
     _, features, _ = _least_squares_end(problem)

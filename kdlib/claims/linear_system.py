@@ -12,9 +12,9 @@ import numpy as np
 import scipy.linalg
 
 from kdlib.claims import Check
-from kdlib.linear_system import LinearSystem, Readout, continue_bidiagonalization, start_bidiagonalization
+from kdlib.krylov import continue_bidiagonalization, start_bidiagonalization
+from kdlib.linear_system import LinearSystem, Readout
 from kdlib.trajectory import kernel_flow
-
 
 # max over z > 0 of (1 - exp(-z²))/z, attained where exp(z²) = 1 + 2z²
 _KAPPA = 0.6381726863389515

@@ -1,12 +1,11 @@
 """The statements of the chapter *The linear system* over random problems."""
 
-import jax
 import numpy as np
 import pytest
 
 import kdlib as kd
 from kdlib import claims
-from kdlib.claims.linear_system import _Dense, _bidiagonal_run, _krylov_coefficients
+from kdlib.claims.linear_system import _bidiagonal_run, _Dense, _krylov_coefficients
 
 SHAPES = ((1, 1, 1), (6, 3, 5), (5, 8, 3), (8, 4, 2))
 ACTIVATIONS = ("tanh", "relu")
@@ -78,3 +77,16 @@ def test_krylov_error(cases, ledger):
     for seed in cases:
         problem = draw(seed, shape=(12, 8, 6), lam=STRENGTHS[1 + seed // 8 % 3])
         ledger(claims.krylov_error(problem, (2, 5)[seed % 2], TIMES))
+
+
+def test_krylov_error_is_tight_at_early_times():
+    """The integral bound is the error itself to leading order in t."""
+    problem = draw(4, shape=(12, 8, 6), lam=0.5)
+    dense = _Dense.of(problem)
+    time = 1e-3
+    bidiagonal, beta, next_alpha, _ = _bidiagonal_run(problem, 1)
+    y = _krylov_coefficients(bidiagonal, beta, [time])[0]
+    c = dense.A.T @ dense.g
+    error = np.linalg.norm(y * c / np.linalg.norm(c) - dense.singular_flow([time])[0])
+    bound = next_alpha * bidiagonal[1, 0] * time * y[0] / 2  # ∫η = tη/2 where η grows in proportion to t
+    assert 0.99 < error / bound < 1.01
