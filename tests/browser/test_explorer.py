@@ -1,54 +1,21 @@
 """The explorers of the book, moved by key, mouse and touch, in the page as it is read: without a kernel."""
 
 import re
-from pathlib import Path
 
-import jax
-import jupytext
 import numpy as np
 import pytest
 
 import kdlib as kd
 
-ROOT = Path(__file__).resolve().parents[2]
 EXPLORERS = ["book/index", "book/limit"]
 STRENGTH = "strength of the transfer"
 RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻−", "0123456789--")
 
 
 @pytest.fixture(scope="module")
-def problems():
-    """The problem that a page explores, as its own cells set it up."""
-    known = {}
-
-    def problem(page):
-        if page not in known:
-            known[page] = explored(page)
-        return known[page]
-
-    return problem
-
-
-def explored(page):
-    """Run the cells of a chapter that its explorer needs, and take what they hand to it."""
-    taken = []
-
-    class Taken(Exception):
-        pass
-
-    def take(problem=None, **options):
-        taken.append(kd.widgets.circle_problem() if problem is None else problem)
-        raise Taken
-
-    cells = [cell.source for cell in jupytext.read(ROOT / f"{page}.md").cells if cell.cell_type == "code"]
-    last = next(i for i, source in enumerate(cells) if "limit_explorer(" in source)
-    scope = {}
-    with pytest.MonkeyPatch.context() as patch, jax.numpy_rank_promotion("allow"):
-        patch.setattr(kd.widgets, "limit_explorer", take)
-        with pytest.raises(Taken):
-            for source in (*cells[: min(2, last)], cells[last]):  # imports, the data and the problem, the explorer
-                exec(source, scope)
-    return taken[0]
+def problem():
+    """What both pages explore; the tests compare with kdlib's own numbers for it, not with the table."""
+    return kd.widgets.circle_problem()
 
 
 def number(text):
@@ -106,9 +73,9 @@ def check_numbers(tab, given):
 
 @pytest.mark.parametrize("origin", ["http", "file"])
 @pytest.mark.parametrize("page", EXPLORERS)
-def test_keys_move_the_drawing_and_the_numbers_stay_true(visit, problems, page, origin):
+def test_keys_move_the_drawing_and_the_numbers_stay_true(visit, problem, page, origin):
     with visit(page, origin=origin) as tab:
-        check_numbers(tab, problems(page))
+        check_numbers(tab, problem)
         for name, keys in (
             (STRENGTH, ["ArrowRight", "Home", "PageUp", "End"]),
             ("label noise", ["ArrowLeft", "Home", "End"]),
@@ -118,13 +85,13 @@ def test_keys_move_the_drawing_and_the_numbers_stay_true(visit, problems, page, 
                 slider(tab, name).press(key)
                 settle(tab)
                 assert drawn(tab) != before, (name, key)
-                check_numbers(tab, problems(page))
+                check_numbers(tab, problem)
         assert tab.outside == []
         assert tab.complaints == []
 
 
 @pytest.mark.parametrize("page", EXPLORERS)
-def test_the_mouse_drags_it(visit, problems, page):
+def test_the_mouse_drags_it(visit, problem, page):
     with visit(page) as tab:
         slider(tab).scroll_into_view_if_needed()
         box = slider(tab).bounding_box()
@@ -139,11 +106,11 @@ def test_the_mouse_drags_it(visit, problems, page):
         tab.mouse.up()
         assert len(shapes) == 3
         assert read_out(tab)[0] > before
-        check_numbers(tab, problems(page))
+        check_numbers(tab, problem)
 
 
 @pytest.mark.parametrize("page", EXPLORERS)
-def test_a_finger_moves_it_on_a_phone(visit, problems, page):
+def test_a_finger_moves_it_on_a_phone(visit, problem, page):
     with visit(page, width=320, has_touch=True, is_mobile=True) as tab:
         slider(tab).scroll_into_view_if_needed()
         box = slider(tab).bounding_box()
@@ -152,7 +119,7 @@ def test_a_finger_moves_it_on_a_phone(visit, problems, page):
         tab.touchscreen.tap(box["x"] + 0.2 * box["width"], box["y"] + box["height"] / 2)
         settle(tab)
         assert drawn(tab) != before
-        check_numbers(tab, problems(page))
+        check_numbers(tab, problem)
 
 
 @pytest.mark.parametrize("page", EXPLORERS)
@@ -211,23 +178,29 @@ def test_an_input_costs_at_most_eight_milliseconds(visit, page):
         session = tab.context.new_cdp_session(tab)
         session.send("Performance.enable", {"timeDomain": "threadTicks"})
 
-        def busy():
-            metrics = session.send("Performance.getMetrics")["metrics"]
-            return next(m["value"] for m in metrics if m["name"] == "TaskDuration")
+        def cost(move):
+            """Seconds of the main thread's processor time for a call into the page, with its frame and after it."""
+
+            def busy():
+                metrics = session.send("Performance.getMetrics")["metrics"]
+                return next(m["value"] for m in metrics if m["name"] == "TaskDuration")
+
+            start = busy()
+            slider(tab).evaluate(
+                """(input, move) => {
+                  if (move) {
+                    input.value = Number(input.value) + move;
+                    input.dispatchEvent(new Event("input", {bubbles: true}));
+                  }
+                  return new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+                }""",
+                move,
+            )
+            return busy() - start
 
         slider(tab).press("Home")
         tab.wait_for_selector(".kd-sentence[aria-busy=false]")
-        costs = []
-        for key in ["ArrowRight"] * 38 + ["ArrowLeft"] * 38:
-            start = busy()
-            slider(tab).evaluate(
-                """(input, step) => {
-                  input.value = Number(input.value) + step;
-                  input.dispatchEvent(new Event("input", {bubbles: true}));
-                  return new Promise(done => requestAnimationFrame(() => setTimeout(done)));
-                }""",
-                1 if key == "ArrowRight" else -1,
-            )
-            costs.append(busy() - start)
+        asking = np.median([cost(0) for _ in range(40)])
+        costs = np.array([cost(move) for move in [1] * 38 + [-1] * 38]) - asking
         assert np.percentile(costs, 95) <= 8e-3, np.round(1e3 * np.sort(costs)[-8:], 2)
-        assert max(costs) <= 50e-3
+        assert costs.max() <= 50e-3
