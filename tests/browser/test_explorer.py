@@ -143,6 +143,10 @@ def test_colours_follow_the_theme(visit, page):
             read_out(tab)
             path = tab.locator(".kd-view path[data-layer=errors]")
             strokes[theme] = path.evaluate("path => getComputedStyle(path).stroke")
+            box = tab.locator(".output:has(> .kd-explorer)")  # the theme puts a light box behind outputs in the dark
+            assert box.evaluate("box => getComputedStyle(box).backgroundColor") == "rgba(0, 0, 0, 0)"
+            text = tab.locator(".kd-sentence").evaluate("p => getComputedStyle(p).color")
+            assert text == tab.locator("h1").first.evaluate("h => getComputedStyle(h.parentElement).color")
     rgb = [tuple(int(color[i : i + 2], 16) for i in (1, 3, 5)) for color in kd.figures.THEMES["student"]]
     assert list(strokes.values()) == [f"rgb({r}, {g}, {b})" for r, g, b in rgb]
 
