@@ -177,7 +177,10 @@ def vanishing_transfer(problem):
     _, sigma, right = np.linalg.svd(J)
     free = right[np.sum(sigma > _SMALLEST * sigma[0]) :].T
     remaining = dense.gap.ravel() - L.T @ fit
-    v = fit + free @ np.linalg.lstsq(L.T @ free, remaining, rcond=_SMALLEST)[0]
+    # what is left free may not move any feature at all: its rank is measured against L, not against itself
+    left, moved, right = np.linalg.svd(L.T @ free, full_matrices=False)
+    kept = moved > _SMALLEST * np.linalg.norm(L, 2)
+    v = fit + free @ (right[kept].T @ (left[:, kept].T @ remaining / moved[kept]))
     features = dense.start + (L.T @ v).reshape(dense.start.shape)
 
     point = fixed_point(problem)
