@@ -1,0 +1,38 @@
+"""The API page shows every public name, and every public name has a docstring to show."""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import kdlib as kd
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "book/api.md").read_text(encoding="utf-8")
+CHAPTERS = sorted(path.stem for path in (ROOT / "kdlib/claims").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("name", kd.__all__)
+def test_name_is_on_the_page_and_documented(name):
+    assert re.search(rf"^\.\. auto(class|function):: {name}$", PAGE, re.MULTILINE)
+    assert inspect.getdoc(getattr(kd, name))
+
+
+@pytest.mark.parametrize("module", ["datasets", "figures", "widgets", *(f"claims.{chapter}" for chapter in CHAPTERS)])
+def test_module_is_on_the_page_and_documented(module):
+    assert f".. automodule:: kdlib.{module}\n" in PAGE
+    members = vars(importlib.import_module(f"kdlib.{module}"))
+    for name, member in members.items():
+        if callable(member) and not name.startswith("_") and getattr(member, "__module__", "") == f"kdlib.{module}":
+            assert member.__doc__, name
+
+
+def test_page_shows_nothing_that_is_not_there():
+    for name in re.findall(r"^\.\. auto(?:class|function):: (\S+)$", PAGE, re.MULTILINE):
+        member = kd
+        for part in name.removeprefix("kdlib.").split("."):
+            member = getattr(member, part)
+    for module in re.findall(r"^\.\. automodule:: (\S+)$", PAGE, re.MULTILINE):
+        importlib.import_module(module)
