@@ -95,6 +95,18 @@ def to_svg(figure: Figure) -> str:
 
 
 def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG on white, in the light theme's colours, for print.
+
+    Parameters
+    ----------
+    figure : Figure
+        A matplotlib figure.
+
+    Returns
+    -------
+    bytes
+        The PNG at 200 dots per inch.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200, facecolor="white")
     return buffer.getvalue()
