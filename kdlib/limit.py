@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kdlib.kernels import rank_tolerance, tangent_kernel
-from kdlib.linear_system import LinearSystem
+from kdlib.linear_system import LinearSystem, unit_factors
 from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete
 
@@ -91,13 +91,6 @@ def fixed_point(problem):
     )
 
 
-def _factors(x, slopes):
-    """U, 1/Σ and W of S_k X = U Σ Wᵀ with the columns of U beyond the rank set to zero: P_k = U Uᵀ."""
-    left, sigma, right = jnp.linalg.svd(slopes[:, None] * x, full_matrices=False)
-    kept = sigma > rank_tolerance(sigma.dtype, *x.shape) * sigma[0]
-    return left * kept[None, :], jnp.where(kept, 1 / jnp.where(kept, sigma, 1.0), 0.0), right
-
-
 def _over_units(function, *arrays):
     """Map over units in blocks, so that no array of size (m, n, d) is held."""
     return jax.lax.map(lambda unit: function(*unit), arrays, batch_size=_UNITS_AT_ONCE)
@@ -110,7 +103,7 @@ def _transfer(problem, system):
 
     def gather(total, unit):
         slopes, weight, gap = unit
-        left, _, _ = _factors(x, slopes)
+        left, _, _ = unit_factors(x, slopes)
         carried = left @ (left.T @ gap)
         mean, bracket = total
         return (mean + weight**2 * left @ left.T, bracket - weight * carried), gap - carried
@@ -125,7 +118,8 @@ def _transfer(problem, system):
     pull = vectors @ (inverse * (vectors.T @ bracket))
 
     def weights(slopes, weight, gap):
-        left, inverse_sigma, right = _factors(x, slopes)
+        left, sigma, right = unit_factors(x, slopes)
+        inverse_sigma = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1.0), 0.0)
         return right.T @ (inverse_sigma * (left.T @ (gap + weight * pull)))
 
     return _over_units(weights, system.slopes, b, gaps), unlearnable
@@ -142,7 +136,7 @@ def _plain(problem, system):
     displacement = (system.output_weights[:, None] * system.slopes * multipliers[None, :]) @ x
 
     def unlearnable(slopes, gap):
-        left, _, _ = _factors(x, slopes)
+        left, _, _ = unit_factors(x, slopes)
         return gap - left @ (left.T @ gap)
 
     return displacement, _over_units(unlearnable, system.slopes, system.feature_gap)

@@ -13,6 +13,9 @@ Book: chapter *Linear system*.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.scipy.linalg import cho_solve
+
+from kdlib.kernels import rank_tolerance
 
 
 class LinearSystem(eqx.Module):
@@ -86,77 +89,45 @@ class Readout(eqx.Module):
         return self.output_weights @ (self.slopes * (v @ self.x.T))
 
 
-class Bidiagonalization(eqx.Module):
-    """The state of a Golub-Kahan recurrence: A Q = U B with B lower bidiagonal, started from g.
+def unit_factors(x, slopes):
+    """U, Σ and Wᵀ of one unit's S_k X = L_kᵀ = U Σ Wᵀ, with U and Σ set to zero beyond the rank: P_k = U Uᵀ."""
+    left, sigma, right = jnp.linalg.svd(slopes[:, None] * x, full_matrices=False)
+    kept = sigma > rank_tolerance(sigma.dtype, *x.shape) * sigma[0]
+    return left * kept[None, :], sigma * kept, right
 
-    ``right`` is the next column of Q scaled to length 1, ``left`` the last column of U; ``sum`` gathers
-    Σ y_j q_j for coefficients y known from an earlier pass, which is how weights come back without a basis.
+
+class ShiftedInverse(eqx.Module):
+    r"""(γI + M)⁻¹ on range(M), by the Woodbury identity over the block structure.
+
+    With B = γI + λ blkdiag(L_k L_kᵀ), inverted unit by unit, and T = I + J B⁻¹ Jᵀ, an n×n matrix between
+    I and (1 + a/λ) I:  (γI + M)⁻¹ = B⁻¹ - B⁻¹ Jᵀ T⁻¹ J B⁻¹. Memory O(m d min(n, d) + n²).
     """
 
+    system: LinearSystem
+    gamma: jax.Array
     right: jax.Array
-    left: tuple[jax.Array, jax.Array]
-    alpha: jax.Array
-    largest: jax.Array
-    sum: jax.Array
+    inverse: jax.Array
+    cholesky: jax.Array
 
+    @classmethod
+    def of(cls, system, gamma):
+        def gather(total, unit):
+            slopes, weight = unit
+            left, sigma, right = unit_factors(system.x, slopes)
+            inverse = jnp.where(sigma > 0, 1 / (gamma + system.lam * sigma**2), 0.0)
+            return total + (weight**2 * left * (sigma**2 * inverse)[None, :]) @ left.T, (right, inverse)
 
-def _length(image):
-    return jnp.sqrt(sum(jnp.vdot(part, part) for part in image))
+        start = jnp.eye(system.x.shape[0], dtype=system.x.dtype)
+        total, (right, inverse) = jax.lax.scan(gather, start, (system.slopes, system.output_weights))
+        return cls(system, gamma, right, inverse, jnp.linalg.cholesky(total))
 
+    def _blocks(self, v):
+        """B⁻¹ v on the range of the units' kernels."""
+        return jnp.einsum("krd,kr->kd", self.right, self.inverse * jnp.einsum("krd,kd->kr", self.right, v))
 
-def _unit(image, length):
-    """Each part over its common length; zero where the recurrence has broken down."""
-    inverse = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1.0), 0.0)
-    return tuple(inverse * part for part in image)
-
-
-def start_bidiagonalization(system):
-    """Return the state before the first step and β₁ = ‖g‖."""
-    beta = _length(system.target)
-    left = _unit(system.target, beta)
-    right = system.adjoint(left)
-    alpha = _length((right,))
-    (right,) = _unit((right,), alpha)
-    return Bidiagonalization(right, left, alpha, alpha, jnp.zeros_like(right)), beta
-
-
-def continue_bidiagonalization(system, state, coefficients, readout):
-    """Take ``len(coefficients)`` steps.
-
-    Parameters
-    ----------
-    system : LinearSystem
-    state : Bidiagonalization
-    coefficients : array, shape (K,)
-        y_j for ``state.sum``; zeros on a first pass.
-    readout : Readout
-        The inputs at which outputs are wanted.
-
-    Returns
-    -------
-    state : Bidiagonalization
-    alphas, betas : array, shape (K,)
-        Diagonal and lower diagonal of the K columns of B.
-    rows : array, shape (K, rows)
-        J q_j at the readout's inputs: all that is kept of the basis.
-    """
-    negligible = jnp.finfo(state.right.dtype).eps
-
-    def step(state, coefficient):
-        features, outputs = system.forward(state.right)
-        left = (features - state.alpha * state.left[0], outputs - state.alpha * state.left[1])
-        beta = _length(left)
-        # A length at rounding level is a breakdown: the Krylov space is complete, and its direction is noise.
-        beta = jnp.where(beta > negligible * state.largest, beta, 0.0)
-        left = _unit(left, beta)
-        right = system.adjoint(left) - beta * state.right
-        alpha = _length((right,))
-        largest = jnp.maximum(state.largest, jnp.maximum(alpha, beta))
-        alpha = jnp.where((alpha > negligible * largest) & (beta > 0), alpha, 0.0)
-        new = Bidiagonalization(
-            _unit((right,), alpha)[0], left, alpha, largest, state.sum + coefficient * state.right
-        )
-        return new, (state.alpha, beta, readout(state.right))
-
-    state, (alphas, betas, rows) = jax.lax.scan(step, state, coefficients)
-    return state, alphas, betas, rows
+    def __call__(self, v):
+        """(γI + M)⁻¹ v for v in range(M), shape (m, d)."""
+        system, first = self.system, self._blocks(v)
+        pull = cho_solve((self.cholesky, True), system.outputs(first))
+        back = (system.output_weights[:, None] * system.slopes * pull[None, :]) @ system.x
+        return first - self._blocks(back)

@@ -3,29 +3,36 @@
 Book: chapter *Linear system*.
 """
 
+import functools
 import warnings
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.limit import fixed_point
-from kdlib.linear_system import (
+from kdlib.krylov import (
+    CHUNK,
+    GROWTH,
     Bidiagonalization,
-    LinearSystem,
-    Readout,
-    continue_bidiagonalization,
+    Tridiagonalization,
+    bidiagonal_steps,
+    differences,
+    early_values,
+    late_values,
+    run_until_settled,
     start_bidiagonalization,
+    start_tridiagonalization,
+    tridiagonal_steps,
 )
+from kdlib.limit import fixed_point
+from kdlib.linear_system import LinearSystem, Readout, ShiftedInverse
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete, real_array, time_array
 
-_CHUNK = 16
-_MOST_STEPS = 2048
-# A run is checked each time it has grown by this factor; error is what the last growth changed.
-_GROWTH = 1.25
+_MOST_EARLY_STEPS, _MOST_LATE_STEPS, _TRACED_STEPS = 256, 256, 128
 
 
 class Trajectory(eqx.Module):
@@ -67,17 +74,19 @@ class KrylovEnd(eqx.Module):
     """The latest weights of a Krylov run, by the coefficients of the basis that was not kept."""
 
     student: TwoLayerNetwork
-    system: LinearSystem
-    start: Bidiagonalization
+    origin: jax.Array
+    steps: Callable = eqx.field(static=True)
+    operator: LinearSystem | ShiftedInverse
+    start: Bidiagonalization | Tridiagonalization
     readout: Readout
     coefficients: jax.Array
 
     def network(self):
         state = self.start
         # The same compiled chunks as in the first pass: the recurrence repeats bit for bit, lost orthogonality included.
-        for chunk in self.coefficients.reshape(-1, _CHUNK):
-            state, *_ = _steps(self.system, state, chunk, self.readout)
-        return self.student.with_weights(self.student.weights + state.sum)
+        for chunk in self.coefficients.reshape(-1, CHUNK):
+            state, *_ = self.steps(self.operator, state, chunk, self.readout)
+        return self.student.with_weights(self.student.weights + self.origin + state.sum)
 
 
 def check_problem_and_inputs(problem, at):
@@ -92,7 +101,8 @@ def kernel_flow(problem, times, *, at=None):
 
     .. math:: \dot v = c - M v, \quad v(0) = 0, \quad f(t) = f(0) + J v(t), \quad v(t) = t\,\varphi_1(-tM)\,c .
 
-    One Golub-Kahan run serves all times. M is never formed, and no basis is kept. At t = ∞ the answer is that of
+    One Golub-Kahan run serves all times that do not wait for very slow modes; for those that do, Lanczos on
+    (γI + M)⁻¹ started at v(∞) follows. M is never formed, and no basis is kept. At t = ∞ the answer is that of
     :func:`fixed_point`.
 
     Parameters
@@ -116,135 +126,125 @@ def kernel_flow(problem, times, *, at=None):
     Warns
     -----
     UserWarning
-        When the Krylov run ends before its accuracy is reached.
+        When the Krylov runs end before their accuracy is reached.
 
     Notes
     -----
-    A step costs 4·m·n·d flops. Times that follow very slow modes need more steps. Under ``jit`` and ``vmap`` the
-    number of steps is fixed beforehand; ``error`` then says what was reached.
+    A step costs 4·m·n·d flops. A pole γ costs a factorization of m·n²·min(n, d) flops, and serves a few decades of
+    time. Under ``jit`` and ``vmap`` there is one Golub-Kahan run with the number of steps fixed beforehand;
+    ``error`` then says what was reached.
 
     References
     ----------
     Golub and Kahan, *Calculating the Singular Values and Pseudo-Inverse of a Matrix*, 1965. Paige and Saunders,
     *LSQR*, 1982. Hochbruck and Lubich, *On Krylov Subspace Approximations to the Matrix Exponential Operator*, 1997.
+    van den Eshof and Hochbruck, *Preconditioning Lanczos Approximations to the Matrix Exponential*, 2006.
     """
     at = check_problem_and_inputs(problem, at)
     times = time_array(times, allow_inf=True)
     system, readout = LinearSystem.of(problem), Readout.of(problem.student, at)
-    start, beta = start_bidiagonalization(system)
-    run = _run_adaptive if is_concrete(*jax.tree.leaves((problem, times, at))) else _run_traced
-    values, coefficients, error, converged = run(system, start, beta, readout, times, problem.scale)
-    changes, energies, movement = values
-    latest = jnp.argmax(times)
-    end = KrylovEnd(problem.student, system, start, readout, coefficients[latest])
-    if is_concrete(times) and np.isinf(np.asarray(times)).any():
-        limit = fixed_point(problem)
-        network = problem.student.with_weights(problem.student.weights + limit.displacement)
-        at_limit = readout(limit.displacement), _energy(problem, limit), jnp.sum(limit.displacement**2)
-        forever = jnp.isinf(times)
-        changes = jnp.where(forever[:, None], at_limit[0], changes)
-        energies = jnp.where(forever, at_limit[1], energies)
-        movement = jnp.where(forever, jnp.sqrt(at_limit[2]), movement)
-        end = network
+    follow = _follow if is_concrete(*jax.tree.leaves((problem, times, at))) else _follow_traced
+    (changes, energies, lengths), error, goal, end = follow(problem, times, system, readout)
+    dtype = system.slopes.dtype
     return Trajectory(
         times=times,
-        outputs=problem.student(at)[None, :] + changes,
-        energies=energies,
-        movement=movement / np.sqrt(problem.student.width),
-        error=error,
-        converged=converged,
+        outputs=problem.student(at)[None, :] + jnp.asarray(changes, dtype),
+        energies=jnp.asarray(energies, dtype),
+        movement=jnp.asarray(lengths, dtype) / np.sqrt(problem.student.width),
+        error=jnp.asarray(error, dtype),
+        converged=jnp.asarray(error <= goal),
         _end=end,
     )
 
 
-def _energy(problem, limit):
+def _goal(dtype):
+    return max(1e-10, 1e3 * float(jnp.finfo(dtype).eps))
+
+
+def _follow(problem, times, system, readout):
+    """Golub-Kahan for all times; the limit for inf; then Lanczos, pole after pole, for times not yet settled."""
+    clock, goal = np.asarray(times, np.float64), _goal(system.slopes.dtype)
+    forever, latest = np.isinf(clock), int(np.argmax(clock))
+    start, beta = start_bidiagonalization(system)
+    scales = float(problem.scale), float(beta) ** 2 / 2
+    finite = np.where(forever, 0.0, clock)
+
+    def early(*run):
+        return early_values(*run, beta=float(beta), times=finite)
+
+    values, coefficients, errors, taken = run_until_settled(
+        bidiagonal_steps, system, start, readout, early, scales=scales, goal=goal, most_steps=_MOST_EARLY_STEPS
+    )
+    nowhere = jnp.zeros_like(start.right)
+    end = KrylovEnd(
+        problem.student, nowhere, bidiagonal_steps, system, start, readout, jnp.asarray(coefficients[latest])
+    )
+    waiting = errors > goal
+    if forever.any() or waiting.any():
+        limit = fixed_point(problem)
+        at_limit = [np.asarray(value) for value in _at_limit(problem, limit, readout)]
+        _put(values, forever, at_limit)
+        if forever.any():
+            end = problem.student.with_weights(problem.student.weights + limit.displacement)
+    while waiting.any():
+        gamma = 10 / clock[waiting].min()
+        operator = _shifted_inverse(system, jnp.asarray(gamma, start.right.dtype))
+        start, length = start_tridiagonalization(limit.displacement)
+        late = functools.partial(late_values, beta=float(length), gamma=gamma, times=clock[waiting], at_limit=at_limit)
+        new, coefficients, new_errors, more = run_until_settled(
+            tridiagonal_steps, operator, start, readout, late, scales=scales, goal=goal, most_steps=_MOST_LATE_STEPS
+        )
+        taken += more
+        better = new_errors < errors[waiting]
+        if not better.any():
+            break
+        improved = np.flatnonzero(waiting)[better]
+        _put(values, improved, [value[better] for value in new])
+        errors[improved] = new_errors[better]
+        if latest in improved:
+            row = coefficients[np.searchsorted(np.flatnonzero(waiting), latest)]
+            end = KrylovEnd(
+                problem.student, limit.displacement, tridiagonal_steps, operator, start, readout, jnp.asarray(row)
+            )
+        waiting = errors > goal
+    if waiting.any():
+        warnings.warn(
+            f"kernel_flow: after {taken} Krylov steps the outputs at time {clock[waiting].min():.3g} still change by "
+            f"{errors.max():.1e} of max(‖y‖, ‖f(0)‖)",
+            stacklevel=3,
+        )
+    return values, errors.max(), goal, end
+
+
+def _follow_traced(problem, times, system, readout):
+    """Golub-Kahan with the number of steps fixed beforehand, for ``jit`` and ``vmap``."""
+    start, beta = start_bidiagonalization(system)
+    unknowns = min(start.right.size, system.slopes.size + system.output_gap.size)
+    steps = CHUNK * -(-min(unknowns, _TRACED_STEPS) // CHUNK)
+    _, *run = bidiagonal_steps(system, start, jnp.zeros(steps, start.right.dtype), readout)
+    fewer = max(1, int(steps / GROWTH))
+    values, coefficients = early_values(*run, beta=beta, times=times, xp=jnp)
+    others, _ = early_values(*(part[:fewer] for part in run), beta=beta, times=times, xp=jnp)
+    error = jnp.max(differences(values, others, (problem.scale, beta**2 / 2), jnp))
+    end = KrylovEnd(
+        problem.student, jnp.zeros_like(start.right), bidiagonal_steps, system, start, readout,
+        coefficients[jnp.argmax(times)],
+    )  # fmt: skip
+    return values, error, _goal(system.slopes.dtype), end
+
+
+def _put(values, rows, new):
+    for value, part in zip(values, new, strict=True):
+        value[rows] = part
+
+
+def _at_limit(problem, limit, readout):
+    """Output changes, energy, and length of v_∞."""
     transfer = 0.0 if problem.phi is None else problem.lam * jnp.sum((problem.phi - limit.features) ** 2)
-    return (jnp.sum((problem.y - limit.outputs) ** 2) + transfer) / 2
+    energy = (jnp.sum((problem.y - limit.outputs) ** 2) + transfer) / 2
+    return readout(limit.displacement), energy, jnp.linalg.norm(limit.displacement)
 
 
 @eqx.filter_jit
-def _steps(system, state, coefficients, readout):
-    return continue_bidiagonalization(system, state, coefficients, readout)
-
-
-def _evaluate(alphas, betas, beta, rows, times, xp):
-    """Output changes, energies, lengths of v, and coefficients y(t), from the bidiagonal B.
-
-    With B = U Σ Vᵀ and p = β₁ Uᵀe₁: y(t) = V (1 - exp(-tΣ²)) Σ⁻¹ p and ½‖β₁e₁ - B y‖² = E(t).
-    """
-    steps = alphas.shape[0]
-    matrix = xp.eye(steps + 1, steps) * alphas[None, :] + xp.eye(steps + 1, steps, k=-1) * betas[None, :]
-    left, sigma, right = xp.linalg.svd(matrix, full_matrices=False)
-    start = beta * left[0]
-    positive = sigma > 0
-    rates = xp.where(positive, sigma, 1.0) ** 2
-    exponent = xp.where(positive[None, :], times[:, None] * rates[None, :], 0.0)
-    grown = -xp.expm1(-exponent)
-    y = (grown * xp.where(positive, start / xp.where(positive, sigma, 1.0), 0.0)[None, :]) @ right
-    left_over = xp.maximum(beta**2 - xp.sum(start**2), 0.0)
-    energies = (left_over + xp.sum((xp.exp(-exponent) * start[None, :]) ** 2, axis=1)) / 2
-    return (y @ rows, energies, xp.sqrt(xp.sum(y**2, axis=1))), y
-
-
-def _difference(values, others, scale, beta, xp):
-    """The largest relative difference of two evaluations: outputs, energies and movement, each on its own scale."""
-
-    def relative(difference, size):
-        return xp.max(difference) / xp.where(size > 0, size, 1.0)
-
-    return xp.maximum(
-        relative(xp.linalg.norm(values[0] - others[0], axis=1), scale),
-        xp.maximum(
-            relative(xp.abs(values[1] - others[1]), beta**2 / 2),
-            relative(xp.abs(values[2] - others[2]), xp.max(values[2])),
-        ),
-    )
-
-
-def _run_adaptive(system, start, beta, readout, times, scale):
-    """Extend the recurrence chunk by chunk until growing it by a quarter changes nothing."""
-    eps = float(jnp.finfo(start.right.dtype).eps)
-    goal = max(1e-10, 1e3 * eps)
-    host_times, host_beta, host_scale = (np.asarray(value, np.float64) for value in (times, beta, scale))
-    host_times = np.where(np.isinf(host_times), 0.0, host_times)
-    state, parts = start, []
-    previous, steps, next_check, error = None, 0, _CHUNK, np.inf
-    no_coefficients = jnp.zeros(_CHUNK, start.right.dtype)
-    while True:
-        state, *part = _steps(system, state, no_coefficients, readout)
-        parts.append([np.asarray(piece, np.float64) for piece in part])
-        steps += _CHUNK
-        complete = parts[-1][0][-1] == 0 or parts[-1][1][-1] == 0
-        if not complete and steps < next_check:
-            continue
-        alphas, betas, rows = (np.concatenate(pieces) for pieces in zip(*parts))
-        values, coefficients = _evaluate(alphas, betas, host_beta, rows, host_times, np)
-        if complete:
-            error = steps * eps
-        elif previous is not None:
-            error = max(float(_difference(values, previous, host_scale, host_beta, np)), eps)
-        if complete or error <= goal or steps >= _MOST_STEPS:
-            break
-        previous, next_check = values, max(steps + _CHUNK, int(_GROWTH * steps))
-    converged = error <= goal or complete
-    if not converged:
-        warnings.warn(
-            f"kernel_flow: after {steps} Krylov steps the outputs still change by {error:.1e} of max(‖y‖, ‖f(0)‖); "
-            "ask for earlier times, or for inf",
-            stacklevel=3,
-        )
-    as_arrays = jax.tree.map(lambda value: jnp.asarray(value, start.right.dtype), (values, coefficients, error))
-    return *as_arrays, jnp.asarray(converged)
-
-
-def _run_traced(system, start, beta, readout, times, scale):
-    """The same with the number of steps fixed beforehand, for ``jit`` and ``vmap``."""
-    unknowns = min(start.right.size, system.slopes.size + system.output_gap.size)
-    chunks = -(-min(unknowns, 8 * _CHUNK) // _CHUNK)
-    coefficients = jnp.zeros(chunks * _CHUNK, start.right.dtype)
-    _, alphas, betas, rows = _steps(system, start, coefficients, readout)
-    fewer = max(1, int(alphas.shape[0] / _GROWTH))
-    values, coefficients = _evaluate(alphas, betas, beta, rows, times, jnp)
-    others, _ = _evaluate(alphas[:fewer], betas[:fewer], beta, rows[:fewer], times, jnp)
-    error = _difference(values, others, scale, beta, jnp)
-    return values, coefficients, error, error <= jnp.maximum(1e-10, 1e3 * jnp.finfo(error.dtype).eps)
+def _shifted_inverse(system, gamma):
+    return ShiftedInverse.of(system, gamma)

@@ -3,6 +3,8 @@
 Nothing here calls kdlib; problems come in as plain arrays, slopes of the activation included.
 """
 
+import functools
+
 import numpy as np
 from scipy.special import erf
 
@@ -33,9 +35,13 @@ class Dense:
         self.g = np.concatenate([np.sqrt(lam) * (phi - self.features).ravel(), y - self.start])
         self.scale = max(np.linalg.norm(y), np.linalg.norm(self.start))
 
+    @functools.cached_property
+    def factors(self):
+        return np.linalg.svd(self.a, full_matrices=False)
+
     def displacement(self, t):
         """v(t), shape (md,), from the singular value decomposition of A."""
-        left, sigma, right = np.linalg.svd(self.a, full_matrices=False)
+        left, sigma, right = self.factors
         kept = sigma > 1e-12 * sigma.max(initial=0)
         safe = np.where(kept, sigma, 1.0)
         grown = np.where(kept, -np.expm1(-t * safe**2) / safe, 0.0)

@@ -93,7 +93,8 @@ def test_start_at_rest_stays_at_rest():
 
 def test_no_array_of_all_pairs_is_ever_made():
     """Neither M nor an (m, n, n) array nor a Krylov basis appears among the values of the compiled step."""
-    from kdlib.linear_system import LinearSystem, Readout, continue_bidiagonalization, start_bidiagonalization
+    from kdlib.krylov import continue_bidiagonalization, start_bidiagonalization
+    from kdlib.linear_system import LinearSystem, Readout
 
     m, n, d, steps = 50, 40, 8, 16
     student = kd.TwoLayerNetwork.init(jax.random.key(0), m, d)
@@ -120,11 +121,31 @@ def test_no_array_of_all_pairs_is_ever_made():
 def test_a_run_that_gets_nowhere_says_so(monkeypatch):
     import kdlib.trajectory as trajectory
 
-    monkeypatch.setattr(trajectory, "_MOST_STEPS", 48)
+    monkeypatch.setattr(trajectory, "_MOST_EARLY_STEPS", 16)
+    monkeypatch.setattr(trajectory, "_MOST_LATE_STEPS", 16)
     problem, _ = digits_problem(1.0)
-    with pytest.warns(UserWarning, match="kernel_flow: after 48 Krylov steps the outputs still change by .* of max"):
-        path = kd.kernel_flow(problem, [1e6])
+    with pytest.warns(UserWarning, match="kernel_flow: after .* Krylov steps the outputs at time .* still change by"):
+        path = kd.kernel_flow(problem, [1e3, 1e6])
     assert not path.converged and path.error > ACCURACY
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.01, 1.0, 10.0])
+def test_times_that_wait_for_the_slowest_modes(lam):
+    """Digits have rates over ten decades: the middle of the run is where a polynomial method fails."""
+    problem, _ = digits_problem(lam, width=10)
+    student = problem.student
+    arrays = (student.weights, student.signs, "tanh", problem.x, problem.y, problem.phi, lam)
+    dense = Dense(*(np.asarray(part) if hasattr(part, "shape") else part for part in arrays))
+    times = np.array([1e6, 1e-3, 10.0, 1e12, 1e3, 1e8, 1e10, 1e4])
+    path = kd.kernel_flow(problem, times)
+    assert path.converged
+    for t, outputs, energy, movement in zip(times, path.outputs, path.energies, path.movement):
+        v = dense.displacement(t)
+        assert np.linalg.norm(outputs - dense.outputs(v)) <= ACCURACY * dense.scale, t
+        assert abs(energy - dense.energy(v)) <= ACCURACY * dense.energy(0 * v), t
+        assert abs(movement - np.linalg.norm(v) / np.sqrt(student.width)) <= 1e-6 * movement, t
+    moved = path.network.weights - student.weights
+    assert np.linalg.norm(moved) / np.sqrt(student.width) == pytest.approx(float(path.movement[3]), rel=1e-6)
 
 
 def test_jit_vmap_and_the_plain_call_agree():

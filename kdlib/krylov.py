@@ -1,0 +1,247 @@
+"""Krylov runs that answer for all times at once and keep no basis.
+
+A recurrence hands out the few numbers of each step, and the outputs of each basis vector at the inputs that
+are asked about. What it builds with coefficients known from a first pass, a second pass sums up.
+
+Two recurrences share the work. Golub-Kahan on A resolves the fast modes first, and serves early and middle
+times. Lanczos on (γI + M)⁻¹ resolves the slow ones first, and serves the times that wait for them.
+
+Book: chapter *Linear system*.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+CHUNK = 16
+# A run is checked each time it has grown by this factor; its error is what the last growth changed.
+GROWTH = 1.25
+
+
+class Bidiagonalization(eqx.Module):
+    """The state of a Golub-Kahan recurrence: A Q = U B with B lower bidiagonal, started from g.
+
+    ``right`` is the next column of Q scaled to length 1, ``left`` the last column of U; ``sum`` gathers
+    Σ y_j q_j for coefficients y known from an earlier pass, which is how weights come back without a basis.
+    """
+
+    right: jax.Array
+    left: tuple[jax.Array, jax.Array]
+    alpha: jax.Array
+    largest: jax.Array
+    sum: jax.Array
+
+
+def _length(image):
+    return jnp.sqrt(sum(jnp.vdot(part, part) for part in image))
+
+
+def _unit(image, length):
+    """Each part over its common length; zero where the recurrence has broken down."""
+    inverse = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1.0), 0.0)
+    return tuple(inverse * part for part in image)
+
+
+def start_bidiagonalization(system):
+    """Return the state before the first step and β₁ = ‖g‖."""
+    beta = _length(system.target)
+    left = _unit(system.target, beta)
+    right = system.adjoint(left)
+    alpha = _length((right,))
+    (right,) = _unit((right,), alpha)
+    return Bidiagonalization(right, left, alpha, alpha, jnp.zeros_like(right)), beta
+
+
+def continue_bidiagonalization(system, state, coefficients, readout):
+    """Take ``len(coefficients)`` steps.
+
+    Parameters
+    ----------
+    system : LinearSystem
+    state : Bidiagonalization
+    coefficients : array, shape (K,)
+        y_j for ``state.sum``; zeros on a first pass.
+    readout : Readout
+        The inputs at which outputs are wanted.
+
+    Returns
+    -------
+    state : Bidiagonalization
+    alphas, betas : array, shape (K,)
+        Diagonal and lower diagonal of the K columns of B.
+    rows : array, shape (K, rows)
+        J q_j at the readout's inputs: all that is kept of the basis.
+    """
+    negligible = jnp.finfo(state.right.dtype).eps
+
+    def step(state, coefficient):
+        features, outputs = system.forward(state.right)
+        left = (features - state.alpha * state.left[0], outputs - state.alpha * state.left[1])
+        beta = _length(left)
+        # A length at rounding level is a breakdown: the Krylov space is complete, and its direction is noise.
+        beta = jnp.where(beta > negligible * state.largest, beta, 0.0)
+        left = _unit(left, beta)
+        right = system.adjoint(left) - beta * state.right
+        alpha = _length((right,))
+        largest = jnp.maximum(state.largest, jnp.maximum(alpha, beta))
+        alpha = jnp.where((alpha > negligible * largest) & (beta > 0), alpha, 0.0)
+        new = Bidiagonalization(_unit((right,), alpha)[0], left, alpha, largest, state.sum + coefficient * state.right)
+        return new, (state.alpha, beta, readout(state.right))
+
+    state, (alphas, betas, rows) = jax.lax.scan(step, state, coefficients)
+    return state, alphas, betas, rows
+
+
+class Tridiagonalization(eqx.Module):
+    """The state of a Lanczos recurrence: R Q = Q T with T symmetric tridiagonal."""
+
+    right: jax.Array
+    before: jax.Array
+    beta: jax.Array
+    largest: jax.Array
+    sum: jax.Array
+
+
+def start_tridiagonalization(vector):
+    """Return the state before the first step and the vector's length."""
+    length = _length((vector,))
+    (right,) = _unit((vector,), length)
+    zero = jnp.zeros((), vector.dtype)
+    return Tridiagonalization(right, jnp.zeros_like(right), zero, zero, jnp.zeros_like(right)), length
+
+
+def continue_tridiagonalization(operator, state, coefficients, readout):
+    """Take ``len(coefficients)`` Lanczos steps with a symmetric operator; see `continue_bidiagonalization`.
+
+    ``alphas`` and ``betas`` are the diagonal of T and the entries below it.
+    """
+    negligible = jnp.finfo(state.right.dtype).eps
+
+    def step(state, coefficient):
+        image = operator(state.right) - state.beta * state.before
+        alpha = jnp.vdot(state.right, image)
+        image = image - alpha * state.right
+        beta = _length((image,))
+        largest = jnp.maximum(state.largest, jnp.maximum(jnp.abs(alpha), beta))
+        beta = jnp.where(beta > negligible * largest, beta, 0.0)
+        (right,) = _unit((image,), beta)
+        new = Tridiagonalization(right, state.right, beta, largest, state.sum + coefficient * state.right)
+        return new, (alpha, beta, readout(state.right))
+
+    state, (alphas, betas, rows) = jax.lax.scan(step, state, coefficients)
+    return state, alphas, betas, rows
+
+
+@eqx.filter_jit
+def bidiagonal_steps(operator, state, coefficients, readout):
+    return continue_bidiagonalization(operator, state, coefficients, readout)
+
+
+@eqx.filter_jit
+def tridiagonal_steps(operator, state, coefficients, readout):
+    return continue_tridiagonalization(operator, state, coefficients, readout)
+
+
+def early_values(alphas, betas, rows, *, beta, times, xp=np):
+    """Output changes, energies and lengths of v(t), and the coefficients y(t) of v(t) = Q y(t), from the bidiagonal B.
+
+    With B = U Σ Vᵀ and p = β₁ Uᵀe₁:  y(t) = V (1 - exp(-tΣ²)) Σ⁻¹ p  and  E(t) = ½‖β₁e₁ - B y(t)‖².
+    """
+    steps = alphas.shape[0]
+    matrix = xp.eye(steps + 1, steps) * alphas[None, :] + xp.eye(steps + 1, steps, k=-1) * betas[None, :]
+    left, sigma, right = xp.linalg.svd(matrix, full_matrices=False)
+    start = beta * left[0]
+    positive = sigma > 0
+    rates = xp.where(positive, sigma, 1.0) ** 2
+    exponent = xp.where(positive[None, :], times[:, None] * rates[None, :], 0.0)
+    grown = -xp.expm1(-exponent)
+    y = (grown * xp.where(positive, start / xp.where(positive, sigma, 1.0), 0.0)[None, :]) @ right
+    left_over = xp.maximum(beta**2 - xp.sum(start**2), 0.0)
+    energies = (left_over + xp.sum((xp.exp(-exponent) * start[None, :]) ** 2, axis=1)) / 2
+    return (y @ rows, energies, xp.sqrt(xp.sum(y**2, axis=1))), y
+
+
+def late_values(alphas, betas, rows, *, beta, gamma, times, at_limit):
+    """The same from the tridiagonal T of (γI + M)⁻¹ started at v_∞: v(t) = v_∞ - exp(-tM) v_∞ = v_∞ + Q y(t).
+
+    With T = V diag(ρ) Vᵀ, rates μ = 1/ρ - γ and p = ‖v_∞‖ Vᵀe₁:  y(t) = -V exp(-tμ) p.
+    """
+    matrix = np.diag(alphas) + np.diag(betas[:-1], 1) + np.diag(betas[:-1], -1)
+    inverse_rates, vectors = np.linalg.eigh(matrix)
+    # A Ritz value at rounding level stands for rates beyond all resolution, long since decayed.
+    resolved = inverse_rates > 1e-14 / gamma
+    rates = np.where(resolved, np.maximum(1 / np.where(resolved, inverse_rates, 1.0) - gamma, 0.0), 0.0)
+    exponent = np.where(resolved, times[:, None] * rates, np.inf)
+    start = beta * vectors[0]
+    y = -(np.exp(-exponent) * start) @ vectors.T
+    changes, energy, _ = at_limit
+    energies = energy + np.sum(rates * (np.exp(-exponent) * start) ** 2, axis=1) / 2
+    return (changes + y @ rows, energies, np.linalg.norm(-np.expm1(-exponent) * start, axis=1)), y
+
+
+def differences(values, others, scales, xp=np):
+    """For each time the largest relative difference of two evaluations: outputs, energies and lengths."""
+    output_scale, energy_scale = scales
+
+    def relative(difference, size):
+        return difference / xp.where(size > 0, size, 1.0)
+
+    return xp.stack(
+        [
+            relative(xp.linalg.norm(values[0] - others[0], axis=1), output_scale),
+            relative(xp.abs(values[1] - others[1]), energy_scale),
+            relative(xp.abs(values[2] - others[2]), xp.max(values[2])),
+        ]
+    ).max(axis=0)
+
+
+def run_until_settled(steps, operator, start, readout, evaluate, *, scales, goal, most_steps):
+    """Extend a recurrence chunk by chunk until growing it by a quarter changes nothing.
+
+    Parameters
+    ----------
+    steps : callable
+        `bidiagonal_steps` or `tridiagonal_steps`.
+    operator, start, readout
+        What it takes, and its first state.
+    evaluate : callable
+        Maps (alphas, betas, rows) to (values, coefficients) at all times.
+    scales : (float, float)
+        What errors of outputs and of energies are relative to.
+    goal : float
+        The relative error at which to stop.
+    most_steps : int
+        Where to stop in any case.
+
+    Returns
+    -------
+    values, coefficients
+        At the last evaluation.
+    errors : array, shape (T,)
+        The estimated relative error at each time.
+    taken : int
+        The number of steps.
+    """
+    eps = float(jnp.finfo(start.right.dtype).eps)
+    no_coefficients = jnp.zeros(CHUNK, start.right.dtype)
+    state, parts, previous = start, [], None
+    taken, next_check = 0, CHUNK
+    while True:
+        state, *part = steps(operator, state, no_coefficients, readout)
+        parts.append([np.asarray(piece, np.float64) for piece in part])
+        taken += CHUNK
+        complete = parts[-1][1][-1] == 0
+        last = complete or taken >= most_steps
+        if not last and taken < next_check:
+            continue
+        values, coefficients = evaluate(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
+        if complete:
+            errors = np.full(coefficients.shape[0], taken * eps)
+        elif previous is None:
+            errors = np.full(coefficients.shape[0], np.inf)
+        else:
+            errors = np.maximum(differences(values, previous, scales), eps)
+        if last or errors.max() <= goal:
+            return values, coefficients, errors, taken
+        previous, next_check = values, max(taken + CHUNK, int(GROWTH * taken))
