@@ -177,9 +177,9 @@ class Explorer(anywidget.AnyWidget):
         parameter = next((p for p in self.parameters if p.name == name), None)
         if parameter is None:
             return _format(float(self.value(name)[0]))
-        if isinstance(parameter, Smooth):
-            return f"{getattr(self, name):.{_decimals(parameter.step)}f}"
-        return f"{getattr(self, name):.4g}"
+        value = getattr(self, name)
+        steps = f"{value:.{_decimals(parameter.step)}f}" if isinstance(parameter, Smooth) else ""
+        return steps if steps and float(steps) == value else f"{value:.4g}"
 
     @property
     def sentence(self) -> str:
@@ -187,14 +187,11 @@ class Explorer(anywidget.AnyWidget):
         return re.sub(r"\{(\w+)\}", lambda match: self._text(match[1]), self._spec["sentence"])
 
     def controls(self) -> ipywidgets.VBox:
-        """Return ipywidgets sliders that move the parameters off the grid, for a live notebook."""
+        """Return ipywidgets number boxes for the parameters, on the grid or off it, for a live notebook."""
         controls = []
         for p in self.parameters:
-            here = {"value": getattr(self, p.name), "description": p.symbol, "min": 0.0}
-            if isinstance(p, Grid):  # a number box: a logarithmic slider would have no zero
-                control = ipywidgets.BoundedFloatText(max=1e12, **here)
-            else:
-                control = ipywidgets.FloatSlider(max=p.maximum, step=p.step / 10, **here)
+            top = p.maximum if isinstance(p, Smooth) else 1e12
+            control = ipywidgets.BoundedFloatText(getattr(self, p.name), min=0.0, max=top, description=p.symbol)
             ipywidgets.link((control, "value"), (self, p.name))
             controls.append(control)
         return ipywidgets.VBox(controls)

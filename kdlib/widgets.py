@@ -275,4 +275,4 @@ def circle_problem() -> TransferProblem:
     student = TwoLayerNetwork.init(jax.random.key(0), 128, 2)
     lesson = TransferProblem(student, data.x, data.y, None, lam=0.0)
     teacher = gradient_flow(lesson, [3.0]).network
-    return TransferProblem(student, data.x, data.y, teacher.features(data.x), lam=1.0)
+    return TransferProblem(student, data.x, data.y, teacher.features(data.x), lam=0.1)

@@ -63,8 +63,8 @@ class Data {
 
   text(parameter) {
     const value = this.model.get(parameter.name);
-    if (!parameter.values) return value.toFixed(decimals(parameter.step)).replace("-", "−");
-    return String(Number(value.toPrecision(4)));
+    const steps = parameter.values ? "" : value.toFixed(decimals(parameter.step));
+    return Number(steps) === value && steps ? steps : String(Number(value.toPrecision(4)));
   }
 
   field(name) {
@@ -273,6 +273,7 @@ function makeControl(parameter, data, id) {
     min: 0,
     max: grid ? grid.length - 1 : parameter.maximum,
     step: grid ? 1 : parameter.step,
+    "data-lm-suppress-shortcuts": "true", // JupyterLab would keep the arrow keys to itself
   });
   const shown = html("span", { class: "kd-value", "aria-hidden": "true" }); // spoken as the slider's own value
   const span = grid ? grid.length - 1 : parameter.maximum;
