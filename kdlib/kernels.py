@@ -18,7 +18,7 @@ _NODES, _FARTHEST_NODE = 4097, 13.0
 
 
 def rank_tolerance(dtype, *sizes):
-    """The one tolerance of all rank decisions: a singular value or eigenvalue below it, relative to the largest, is 0."""
+    """The one tolerance of all rank decisions: a singular value or eigenvalue below it times the largest is 0."""
     return 10 * max(sizes) * jnp.finfo(dtype).eps
 
 

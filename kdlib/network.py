@@ -76,7 +76,7 @@ class TwoLayerNetwork(eqx.Module):
     signs: jax.Array
     activation: str | Callable = eqx.field(static=True)
 
-    def __init__(self, weights, signs, activation="tanh"):
+    def __init__(self, weights, signs, activation: str | Callable = "tanh"):
         activation_pair(activation)
         self.weights = real_array("weights", weights, (("m", None), ("d", None)))
         self.signs = real_array("signs", signs, (("m", self.weights.shape[0]),))
@@ -108,7 +108,9 @@ class TwoLayerNetwork(eqx.Module):
             if isinstance(size, bool) or not hasattr(size, "__index__") or size.__index__() < 1:
                 raise ValueError(f"{name}: expected a positive integer; got {size!r}")
         activation_pair(activation)
-        if not isinstance(key, jax.Array) or not (key.dtype == jnp.uint32 or jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        if not isinstance(key, jax.Array) or not (
+            key.dtype == jnp.uint32 or jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        ):
             raise ValueError(f"key: expected a key such as jax.random.key(0); got {key!r}")
         weight_key, sign_key = jax.random.split(key)
         weights = jax.random.normal(weight_key, (width, dim))

@@ -4,6 +4,7 @@ Book: chapter *Gradient flow*.
 """
 
 import warnings
+from typing import cast
 
 import equinox as eqx
 import jax
@@ -125,7 +126,7 @@ def _integrate(problem, times, at, tolerance):
         max_steps=_MOST_STEPS,
         throw=False,
     )
-    observed, weights = solution.ys
+    observed, weights = cast(tuple, solution.ys)
     return observed, weights[-1], solution.result == diffrax.RESULTS.successful
 
 

@@ -66,7 +66,7 @@ class Trajectory(eqx.Module):
 
     @property
     def network(self):
-        """The network at the latest time; after `kernel_flow` a second pass of its recurrence regenerates the weights."""
+        """The network at the latest time; after `kernel_flow`, a second pass of its recurrence regenerates it."""
         return self._end if isinstance(self._end, TwoLayerNetwork) else self._end.network()
 
 
@@ -83,7 +83,7 @@ class KrylovEnd(eqx.Module):
 
     def network(self):
         state = self.start
-        # The same compiled chunks as in the first pass: the recurrence repeats bit for bit, lost orthogonality included.
+        # The same compiled chunks as in the first pass: it repeats bit for bit, lost orthogonality included.
         for chunk in self.coefficients.reshape(-1, CHUNK):
             state, *_ = self.steps(self.operator, state, chunk, self.readout)
         return self.student.with_weights(self.student.weights + self.origin + state.sum)
@@ -180,12 +180,13 @@ def _follow(problem, times, system, readout):
         problem.student, nowhere, bidiagonal_steps, system, start, readout, jnp.asarray(coefficients[latest])
     )
     waiting = errors > goal
-    if forever.any() or waiting.any():
-        limit = fixed_point(problem)
-        at_limit = [np.asarray(value) for value in _at_limit(problem, limit, readout)]
-        _put(values, forever, at_limit)
-        if forever.any():
-            end = problem.student.with_weights(problem.student.weights + limit.displacement)
+    if not (forever | waiting).any():
+        return values, errors.max(), goal, end
+    limit = fixed_point(problem)
+    at_limit = [np.asarray(value) for value in _at_limit(problem, limit, readout)]
+    _put(values, forever, at_limit)
+    if forever.any():
+        end = problem.student.with_weights(problem.student.weights + limit.displacement)
     while waiting.any():
         gamma = 10 / clock[waiting].min()
         operator = _shifted_inverse(system, jnp.asarray(gamma, start.right.dtype))

@@ -7,11 +7,12 @@ pass through.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def is_concrete(*values):
     """Whether every value is known now, rather than traced by ``jit``, ``grad`` or ``vmap``."""
-    return not any(isinstance(value, jax.core.Tracer) for value in values)
+    return not any(isinstance(value, Tracer) for value in values)
 
 
 def describe_shape(shape):

@@ -86,10 +86,14 @@ def test_wide_networks_approach_the_limit_kernel(activation):
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     limit = kd.limit_kernel(x, activation=activation)
     gaps = [
-        np.mean([
-            np.linalg.norm(kd.tangent_kernel(kd.TwoLayerNetwork.init(key, width, 3, activation=activation), x) - limit)
-            for key in jax.random.split(jax.random.key(width), 30)
-        ])
+        np.mean(
+            [
+                np.linalg.norm(
+                    kd.tangent_kernel(kd.TwoLayerNetwork.init(key, width, 3, activation=activation), x) - limit
+                )
+                for key in jax.random.split(jax.random.key(width), 30)
+            ]
+        )
         for width in (100, 10_000)
     ]
     slope = np.log(gaps[1] / gaps[0]) / np.log(100)

@@ -25,9 +25,10 @@ def test_gradient_flow_agrees_with_scipy(shape):
         problem = as_transfer_problem(weights, signs, activation, x, y, phi, lam)
         path = kd.gradient_flow(problem, times)
         reference = solve_ivp(
-            lambda t, w: velocity(w.reshape(weights.shape), signs, x, y, phi, lam).ravel(),
+            lambda t, w, data: velocity(w.reshape(data[0].shape), *data[1:]).ravel(),
             (0, 4.0),
             weights.ravel(),
+            args=((weights, signs, x, y, phi, lam),),
             method="DOP853",
             t_eval=np.sort(times),
             rtol=1e-11,
@@ -38,9 +39,7 @@ def test_gradient_flow_agrees_with_scipy(shape):
             expected = signs / np.sqrt(shape[0]) @ np.tanh(end @ x.T)
             assert np.linalg.norm(outputs - expected) <= 1e-7 * problem.scale
             assert movement == pytest.approx(np.sqrt(np.sum((end - weights) ** 2) / shape[0]), abs=1e-7)
-        np.testing.assert_allclose(
-            path.network.weights, reference.y[:, -1].reshape(weights.shape), atol=1e-6
-        )
+        np.testing.assert_allclose(path.network.weights, reference.y[:, -1].reshape(weights.shape), atol=1e-6)
         assert path.converged and path.error < 1e-5
 
 
