@@ -16,7 +16,7 @@ STRETCHED = np.diag([4.0, 1.0, 1.0])
 
 
 def inputs(seed, n, d, longest=1.5):
-    """Rows of random length up to ``longest``; the last one repeats the first, or its opposite, in every third problem."""
+    """Rows of random length up to ``longest``; in some problems the last one repeats the first, or its opposite."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, d))
     x *= rng.uniform(0, longest, size=(n, 1)) / np.linalg.norm(x, axis=1, keepdims=True)

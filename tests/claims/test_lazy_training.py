@@ -24,12 +24,17 @@ def near(seed, width, *, lam=1.0, kappa=1.0, activation="tanh"):
     return kd.TransferProblem(net, data.x, data.y, net.features(data.x) + kappa * direction / jnp.sqrt(width), lam=lam)
 
 
-def widened(problem, copies, seed):
-    """Every unit and its teacher's lead in many copies, with new signs: the largest of m random units is no accident."""
+def copied(problem, copies, *, conspiring):
+    """Copies of every unit, half of them with the opposite sign: f(0) = 0 and the same units at every width.
+
+    A teacher that leads the units of either sign alike makes their remainders add up in the output; one that leads them
+    in opposite directions makes them cancel.
+    """
     old, width = problem.student, problem.student.width * copies
-    signs = jax.random.rademacher(jax.random.key(seed), (width,), dtype=old.signs.dtype)
+    signs = jnp.repeat(jnp.tile(jnp.asarray([1.0, -1.0]), copies // 2), old.width)
     net = kd.TwoLayerNetwork(jnp.tile(old.weights, (copies, 1)), signs, old.activation)
-    phi = net.features(problem.x) + jnp.tile(problem.feature_gap, (copies, 1)) / jnp.sqrt(copies)
+    side = jnp.ones(width) if conspiring else signs
+    phi = net.features(problem.x) + side[:, None] * jnp.tile(problem.feature_gap, (copies, 1)) / jnp.sqrt(copies)
     return kd.TransferProblem(net, problem.x, problem.y, phi, lam=problem.lam)
 
 
@@ -110,8 +115,18 @@ def test_a_relu_has_no_curvature_and_yet_its_kernels_move():
 @pytest.mark.claim("lazy-training-rate", trains=True)
 def test_lazy_training_rate(cases, ledger):
     for seed in cases:
-        narrow = near(seed, 128, activation=SMOOTH[seed % 3])
-        ledger(claims.lazy_training_rate(narrow, widened(narrow, 32, seed + 2), 1.0))
+        problem = near(seed, 64, activation=SMOOTH[seed % 3])
+        narrow, wide = (copied(problem, copies, conspiring=bool(seed % 2)) for copies in (2, 64))
+        ledger(claims.lazy_training_rate(narrow, wide, 1.0))
+
+
+def test_a_conspiring_teacher_attains_the_rate_of_the_theorem():
+    gaps = {}
+    for copies in (2, 64):
+        problem = copied(near(0, 64), copies, conspiring=True)
+        trained, linear = kd.gradient_flow(problem, [1.0]), kd.kernel_flow(problem, [1.0])
+        gaps[copies] = float(jnp.linalg.norm(trained.outputs - linear.outputs))
+    assert np.log(gaps[64] / gaps[2]) / np.log(32) == pytest.approx(-0.5, abs=0.05)
 
 
 @pytest.mark.counterexample("lazy-training-rate")
