@@ -9,6 +9,7 @@ import numpy as np
 
 from kdlib.claims import Check
 from kdlib.claims.linear_system import _Dense
+from kdlib.kernels import unit_kernels
 from kdlib.limit import fixed_point
 from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
@@ -75,16 +76,25 @@ def interpolation(problem):
 def stationary_interpolation(problem, time):
     """A trained network with every H_k(w) ≻ 0 comes to rest at the same interpolation (chapter *Limit*).
 
-    The formula against the real network after gradient-flow time ``time``.
+    The formula against the real network after gradient-flow time ``time``: outputs, features and E_∞. The decay of the
+    energy is judged at ``time``/200, with the least kernel eigenvalue h seen at the start and there.
     """
     dense = _Dense.of(problem)
     outputs, features = _interpolation(dense, problem)
-    trajectory = gradient_flow(problem, jnp.asarray([time]))
+    trajectory, under_way = (gradient_flow(problem, jnp.asarray([moment])) for moment in (time, time / 200))
     label, tolerance = "stationary-interpolation", 1e-4
     reached = trajectory.network.features(problem.x)
+    a, teacher = np.sum(dense.b**2), dense.b @ (dense.start + dense.gap)
+    least = dense.lam * np.sum((dense.y - teacher) ** 2) / (2 * (a + dense.lam))
+    start = float(problem.energy(problem.student))
+    kernels = [unit_kernels(net, problem.x) for net in (problem.student, under_way.network)]
+    h = max(np.min(np.linalg.eigvalsh(np.stack(kernels))), 0.0)
+    left, allowed = float(under_way.energies[0]) - least, np.exp(-2 * dense.lam * h * time / 200) * (start - least)
     return Check.worst(
         Check.compare(label, trajectory.outputs[0], outputs, tolerance, dense.scale, "outputs"),
         Check.compare(label, reached, features, tolerance, dense.feature_scale, "features"),
+        Check.compare(label, trajectory.energies[0], least, tolerance, start, "energy"),
+        Check.at_most(label, left, allowed, tolerance, start, "rate"),
     )
 
 
@@ -189,7 +199,7 @@ def vanishing_transfer(problem):
     a, size = np.sum(dense.b**2), np.linalg.norm(error)
     output_gap = np.linalg.norm(np.asarray(point.outputs) - dense.b @ features)
     feature_gap = np.linalg.norm(np.asarray(point.features) - features)
-    plain = np.linalg.norm(dense.b @ (dense.start + (L.T @ fit).reshape(dense.start.shape) - features))
+    plain = np.linalg.norm(np.asarray(fixed_point(_with_strength(problem, 0.0)).outputs) - dense.b @ features)
     label, tolerance = "vanishing-transfer", 1e-7
     output_bound, feature_bound = dense.lam / smallest * size, np.sqrt(a) * dense.lam / smallest**2 * size
     return Check.worst(
