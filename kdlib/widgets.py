@@ -134,7 +134,7 @@ class LimitExplorer(Explorer):
             return value + change
 
         # Mapped together, all problems share their projectors.
-        outputs, displacements = jax.vmap(jax.vmap(ends, (None, 0)), (0, None))(lam, labels)
+        outputs, displacements = jax.jit(jax.vmap(jax.vmap(ends, (None, 0)), (0, None)))(lam, labels)
         flows = np.array([[kernel_flow(at(strength, y), self.times).outputs for y in labels] for strength in lam])
         flow, end = _affine(flows), _affine(np.asarray(outputs))
         errors = _mean_square(np.stack([clean, direction])[:, None] - flow)
