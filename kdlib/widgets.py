@@ -116,6 +116,7 @@ class LimitExplorer(Explorer):
         return fields if self._around is None else fields | {"angle": [self._angles]}
 
     def curves(self, *, lam: np.ndarray):
+        """The fields at each λ of an array, shape (N,)."""
         given, clean, direction = self._problem, self._clean, self._direction
         labels = np.stack([clean, clean + direction])
 
