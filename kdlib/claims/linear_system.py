@@ -13,13 +13,21 @@ import scipy.linalg
 
 from kdlib.claims import Check
 from kdlib.krylov import continue_bidiagonalization, start_bidiagonalization
-from kdlib.linear_system import LinearSystem, Readout
+from kdlib.limit import fixed_point
+from kdlib.linear_system import LinearSystem, Readout, ShiftedInverse
 from kdlib.trajectory import kernel_flow
 
 # max over z > 0 of (1 - exp(-z²))/z, attained where exp(z²) = 1 + 2z²
 _KAPPA = 0.6381726863389515
 
 _steps = jax.jit(continue_bidiagonalization)
+
+
+@jax.jit
+def _shifted_solve(system, gamma, v):
+    """(γI + M)⁻¹ v by the library, and the Cholesky factor of its T."""
+    operator = ShiftedInverse.of(system, gamma)
+    return operator(v), operator.cholesky
 
 
 @dataclass(frozen=True)
@@ -292,3 +300,37 @@ def _right_vectors(dense, bidiagonal, beta):
         left = (dense.A @ right - alpha * left) / below
         previous = right
     return np.column_stack(columns)
+
+
+def slow_modes(problem, gamma, times):
+    """v(t) = v_∞ - exp(-tM) v_∞, and (γI + M)⁻¹ from blocks and an n×n matrix (chapter *The linear system*).
+
+    The limit of `fixed_point` and the dense eigenvectors of M, against the singular value decomposition of A; the
+    library's shifted inverse, against a dense solve; the eigenvalues of its T, against 1 and 1 + a/λ.
+
+    Parameters
+    ----------
+    problem : TransferProblem
+    gamma : float
+        The shift γ > 0.
+    times : sequence of finite numbers
+    """
+    dense = _Dense.of(problem)
+    M = dense.A.T @ dense.A
+    end = fixed_point(problem).displacement
+    rates, modes = np.linalg.eigh(M)
+    # modes at rate zero are orthogonal to v_∞; rounding must not let them grow
+    decay = np.exp(-np.outer(times, np.clip(rates, 0, None)))
+    v = np.asarray(end).ravel() - (decay * (modes.T @ np.asarray(end).ravel())) @ modes.T
+    answer, cholesky = _shifted_solve(LinearSystem.of(problem), jnp.asarray(gamma), end)
+    solved = np.linalg.solve(gamma * np.eye(len(M)) + M, np.asarray(end).ravel())
+    spectrum = np.linalg.svd(np.asarray(cholesky), compute_uv=False) ** 2
+    most = 1 + np.sum(dense.b**2) / dense.lam if dense.lam > 0 else np.inf
+    label, tolerance = "slow-modes", 1e-7
+    outputs = dense.singular_flow(times) @ dense.J.T
+    return Check.worst(
+        Check.compare(label, v @ dense.J.T, outputs, tolerance, dense.scale, "flow from its limit"),
+        Check.compare(label, np.asarray(answer).ravel(), solved, tolerance, part="shifted inverse"),
+        Check.at_most(label, np.ones_like(spectrum), spectrum, tolerance, 1.0, "T from below"),
+        Check.at_most(label, spectrum, most, tolerance, spectrum[0], "T from above"),
+    )

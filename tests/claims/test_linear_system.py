@@ -79,6 +79,12 @@ def test_krylov_error(cases, ledger):
         ledger(claims.krylov_error(problem, (2, 5)[seed % 2], TIMES))
 
 
+@pytest.mark.claim("slow-modes")
+def test_slow_modes(cases, ledger):
+    for seed in cases:
+        ledger(claims.slow_modes(draw(seed), 10.0 ** (seed % 5 - 3), TIMES))
+
+
 def test_krylov_error_is_tight_at_early_times():
     """The integral bound is the error itself to leading order in t."""
     problem = draw(4, shape=(12, 8, 6), lam=0.5)
