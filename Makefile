@@ -13,12 +13,12 @@ book: $(READY)  ## execute the chapters and render the book to _build/html/index
 	@$(BIN)/python -m tools.build
 
 test: $(READY) book browser  ## run all tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 verify: $(READY) browser  ## the long sweeps over random problems and pages; writes book/claims.json
-	@$(BIN)/python -m pytest -n auto --dist loadfile --sweep tests/claims  # first, for the book shows its outcome
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --sweep tests/claims  # first, for the book shows its outcome
 	@$(MAKE) --no-print-directory book
-	@$(BIN)/python -m pytest -n auto --dist loadfile --sweep --ignore tests/claims
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --sweep --ignore tests/claims
 
 lab: $(READY)  ## open the chapters as notebooks in JupyterLab
 	@mkdir -p .venv/share/jupyter/lab/settings && cp tools/lab.json .venv/share/jupyter/lab/settings/overrides.json
