@@ -181,7 +181,9 @@ def table(root=ROOT):
 
 def library(root=ROOT):
     """Digest of the code that the checks rest on; pictures prove nothing and are left out."""
-    files = sorted(path for path in (root / "kdlib").glob("*.py") if path.stem not in ("explorer", "figures", "widgets"))
+    files = sorted(
+        path for path in (root / "kdlib").glob("*.py") if path.stem not in ("explorer", "figures", "widgets")
+    )
     return _digest(*(path.name + path.read_text(encoding="utf-8") for path in files))
 
 
