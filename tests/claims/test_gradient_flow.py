@@ -6,6 +6,7 @@ import pytest
 
 import kdlib as kd
 from kdlib import claims
+from kdlib.claims import gradient_flow as checkers
 
 # one activation for each shape, so that each compiles once
 STUDENTS = ((5, 4, 3, "tanh"), (3, 6, 2, "erf"), (1, 1, 1, "softplus"), (4, 3, 5, "relu"))
@@ -170,3 +171,30 @@ def test_the_checkers_own_activations():
         # softplus comes to its steepest slope, 1, only at infinity
         assert 0.98 * own.steepest <= np.max(np.abs(own.slope(z))) <= own.steepest * (1 + 1e-12)
         assert np.isclose(np.max(np.abs(own.bend(z))), own.sharpest, rtol=1e-6)
+
+
+def two_long_steps(problem, times):
+    """Gradient descent in the place of the flow."""
+    return kd.gradient_descent(problem, times[-1] / 2, np.array([0, 2]))
+
+
+@pytest.mark.counterexample("energy-identity")
+def test_descent_does_not_lose_what_the_flow_dissipates(monkeypatch):
+    monkeypatch.setattr(kd, "gradient_flow", two_long_steps)
+    assert claims.energy_identity(draw(0)[0], 0.1).margin <= 0.01
+
+
+@pytest.mark.counterexample("time-unit")
+def test_from_a_kink_the_flow_of_a_multiple_may_take_another_side(monkeypatch):
+    # with σ'(0) = 0 the unit stays at its kink, with σ'(0) = 1 it leaves: both are flows of the same energy
+    leaving = checkers._ACTIVATIONS["relu"]._replace(slope=lambda z: (z >= 0) * 1.0)
+    monkeypatch.setitem(checkers._ACTIVATIONS, "relu", leaving)
+    assert claims.time_unit(at_a_kink(), 2.0, 1.0).margin <= 0.01
+
+
+@pytest.mark.counterexample("hessian-bounds")
+@pytest.mark.parametrize("promise", [{"steepest": 0.1}, {"sharpest": 0.0}])
+def test_the_curvature_exceeds_bounds_from_slopes_that_are_not_bounded_so(monkeypatch, promise):
+    problem, rng = draw(0)
+    monkeypatch.setitem(checkers._ACTIVATIONS, "tanh", checkers._ACTIVATIONS["tanh"]._replace(**promise))
+    assert claims.hessian_bounds(problem, rng.normal(size=problem.student.weights.shape)).margin <= 0.01

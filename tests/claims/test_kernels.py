@@ -7,6 +7,7 @@ import pytest
 
 import kdlib as kd
 from kdlib import claims
+from kdlib.claims import kernels as checkers
 
 ACTIVATIONS = ("tanh", "relu", "erf", "softplus")
 SMOOTH = ("tanh", "erf", "softplus")
@@ -163,3 +164,15 @@ def test_the_lower_bound_is_tight_for_orthogonal_inputs():
     smallest = np.linalg.eigvalsh(kd.limit_kernel(x, activation="softplus"))[0]
     z, weight = np.polynomial.hermite_e.hermegauss(80)
     assert smallest == pytest.approx(weight @ (1 / (1 + np.exp(-z))) ** 2 / np.sqrt(2 * np.pi), rel=1e-9)
+
+
+def test_unit_kernel_form_notices_a_missing_slope(monkeypatch):
+    # S_k XXᵀ in the place of S_k XXᵀ S_k
+    monkeypatch.setattr(checkers, "unit_kernels", lambda net, x: net.derivative(x)[:, :, None] * (x @ x.T)[None])
+    assert claims.unit_kernel_form(network(0, 3, 6), inputs(0, 4, 6)).margin <= 0.01
+
+
+def test_tangent_kernel_rank_notices_missing_output_weights(monkeypatch):
+    # the mean of the unit kernels, as if every output weight were 1/√m
+    monkeypatch.setattr(checkers, "tangent_kernel", lambda net, x: jnp.mean(kd.unit_kernels(net, x), axis=0))
+    assert claims.tangent_kernel_rank(network(0, 3, 6), inputs(0, 4, 6)).margin <= 0.01

@@ -7,6 +7,7 @@ import pytest
 
 import kdlib as kd
 from kdlib import claims
+from kdlib.claims.kernels import SLOPE
 
 SMOOTH = ("tanh", "erf", "softplus")
 
@@ -196,3 +197,9 @@ def test_a_smooth_unit_drifts_without_a_jump():
     net = student(0, 50, 3)
     x = kd.datasets.gaussian(6, 3).x
     assert claims.relu_kernel_jump(net, net.with_weights(net.weights + 1e-3), x).margin <= 0.01
+
+
+@pytest.mark.counterexample("residual-growth")
+def test_a_slope_beyond_its_bound_carries_a_unit_away_sooner(monkeypatch):
+    monkeypatch.setitem(SLOPE, "tanh", 0.1)
+    assert claims.residual_growth(near(0, 32, lam=0.0, kappa=1e-3), 0.05).margin <= 0.01

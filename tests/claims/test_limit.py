@@ -6,6 +6,7 @@ import pytest
 
 import kdlib as kd
 from kdlib import claims
+from kdlib.claims import limit as checkers
 
 SQUARE = ((1, 1, 1), (6, 3, 5), (8, 4, 4))
 ANY = ((1, 1, 1), (6, 3, 5), (5, 9, 3))
@@ -112,3 +113,21 @@ def test_vanishing_transfer(cases, ledger):
 @pytest.mark.counterexample("vanishing-transfer")
 def test_vanishing_transfer_needs_a_positive_lambda():
     assert claims.vanishing_transfer(draw(1, ANY, activation="tanh", lam=0.0)).margin <= 0.01
+
+
+def where_the_network_ends(problem):
+    """What `_least_squares_end` returns, with the trained network's features: its kernels are not frozen."""
+    end = kd.gradient_flow(problem, jnp.asarray([30.0])).network
+    return None, np.asarray(end.features(problem.x)), None
+
+
+@pytest.mark.counterexample("relative-capacity")
+def test_relative_capacity_needs_frozen_kernels(monkeypatch):
+    monkeypatch.setattr(checkers, "_least_squares_end", where_the_network_ends)
+    assert claims.relative_capacity(draw(2, ANY, activation="tanh", lam=0.5)).margin <= 0.01
+
+
+@pytest.mark.counterexample("strong-transfer")
+def test_strong_transfer_needs_frozen_kernels(monkeypatch):
+    monkeypatch.setattr(checkers, "_least_squares_end", where_the_network_ends)
+    assert claims.strong_transfer(draw(2, ANY, activation="tanh", lam=30.0)).margin <= 0.01

@@ -1,11 +1,14 @@
 """The statements of the chapter *The linear system* over random problems."""
 
+import equinox as eqx
 import numpy as np
 import pytest
 
 import kdlib as kd
 from kdlib import claims
+from kdlib.claims import linear_system as checkers
 from kdlib.claims.linear_system import _bidiagonal_run, _Dense, _krylov_coefficients
+from kdlib.krylov import continue_bidiagonalization
 
 SHAPES = ((1, 1, 1), (6, 3, 5), (5, 8, 3), (8, 4, 2))
 ACTIVATIONS = ("tanh", "relu")
@@ -96,3 +99,42 @@ def test_krylov_error_is_tight_at_early_times():
     error = np.linalg.norm(y * c / np.linalg.norm(c) - dense.singular_flow([time])[0])
     bound = next_alpha * bidiagonal[1, 0] * time * y[0] / 2  # ∫η = tη/2 where η grows in proportion to t
     assert 0.99 < error / bound < 1.01
+
+
+def one_wrong_coefficient(system, state, coefficients, readout):
+    """The library's recurrence with its first β too large by a thousandth."""
+    state, alphas, betas, outputs = continue_bidiagonalization(system, state, coefficients, readout)
+    return state, alphas, betas.at[0].multiply(1.001), outputs
+
+
+def test_golub_kahan_flow_notices_a_wrong_recurrence(monkeypatch):
+    monkeypatch.setattr(checkers, "_steps", one_wrong_coefficient)
+    assert claims.golub_kahan_flow(draw(4, shape=(12, 8, 6), lam=0.5), 6, TIMES).margin <= 0.01
+
+
+@pytest.mark.counterexample("krylov-error")
+def test_krylov_error_needs_frozen_kernels(monkeypatch):
+    problem = draw(1, shape=(12, 8, 6), lam=0.5)
+    moved = kd.gradient_flow(problem, [1.0]).network.weights - problem.student.weights
+    monkeypatch.setattr(_Dense, "singular_flow", lambda dense, times: np.asarray(moved).reshape(1, -1))
+    assert claims.krylov_error(problem, 5, (1.0,)).margin <= 0.01
+
+
+def test_krylov_error_notices_a_wrong_recurrence(monkeypatch):
+    monkeypatch.setattr(checkers, "_steps", one_wrong_coefficient)
+    assert claims.krylov_error(draw(4, shape=(12, 8, 6), lam=0.5), 5, (0.1,)).margin <= 0.01
+
+
+@pytest.mark.counterexample("slow-modes")
+def test_slow_modes_need_frozen_kernels(monkeypatch):
+    problem = draw(1, lam=0.5)
+    moved = kd.gradient_flow(problem, [100.0]).network.weights - problem.student.weights
+    point = eqx.tree_at(lambda point: point.displacement, kd.fixed_point(problem), moved)
+    monkeypatch.setattr(checkers, "fixed_point", lambda problem: point)
+    assert claims.slow_modes(problem, 1.0, TIMES).margin <= 0.01
+
+
+@pytest.mark.counterexample("slow-modes")
+def test_slow_modes_need_a_positive_shift():
+    # G is negative definite, so that T lies below I
+    assert claims.slow_modes(draw(1, lam=0.5), -100.0, TIMES).margin <= 0.01

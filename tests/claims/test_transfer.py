@@ -1,5 +1,6 @@
 """The statements of the chapter *Transfer* over random problems."""
 
+import equinox as eqx
 import numpy as np
 import pytest
 
@@ -81,3 +82,18 @@ def test_networks_that_do_not_minimise_need_not_lie_on_the_frontier():
     candidates = rng.normal(size=(30, *problem.student.weights.shape))
     check = claims.regularised_is_constrained(problem, candidates, [0.1, 1.0, 10.0], choose=np.argmax)
     assert check.margin <= 0.01
+
+
+@pytest.mark.counterexample("energy-floor")
+def test_the_floor_is_that_of_the_students_own_output_weights():
+    problem, _ = draw(1, lam=0.1)
+    other = kd.TwoLayerNetwork(problem.student.weights, 2 * problem.student.signs, problem.student.activation)
+    assert claims.energy_floor(problem, other).margin <= 0.01
+
+
+@pytest.mark.counterexample("trade-off-line")
+def test_a_negative_strength_spends_more_than_the_budget():
+    # no TransferProblem has λ < 0: it is put in afterwards
+    problem, rng = draw(1, lam=1.0)
+    repelled = eqx.tree_at(lambda problem: problem.lam, problem, -problem.lam)
+    assert claims.trade_off_line(repelled, rng.normal(size=problem.phi.shape)).margin <= 0.01
