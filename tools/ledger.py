@@ -171,7 +171,7 @@ def table(root=ROOT):
     )
     lines = ["| Statement | Title | Chapter | Cases | Worst margin | Test |", "|---|---|---|--:|--:|---|"]
     for label, row in entries:
-        title, file = row["title"].replace("|", "\\|"), row["test"].split("::")[0]
+        title, file = row["title"].replace("|", "\\|"), Path(row["test"].split("::")[0]).name
         lines.append(
             f"| {{prf:ref}}`{label}` | {title} | {{doc}}`{row['chapter']}` | {row['cases']} "
             f"| {_readable(row['worst_margin'])} | `{file}` |"
@@ -260,7 +260,7 @@ def _readable(margin):
     if margin is None:
         return "no error"
     power = math.floor(math.log10(margin))
-    return f"{margin:.3g}" if power < 4 else rf"${margin / 10**power:.1f} \cdot 10^{{{power}}}$"
+    return f"{margin:.3g}" if power < 3 else rf"${margin / 10**power:.1f} \cdot 10^{{{power}}}$"
 
 
 def _reading_order(root):
