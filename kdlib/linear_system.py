@@ -67,12 +67,6 @@ class LinearSystem(eqx.Module):
         pulled = jnp.sqrt(self.lam) * features + self.output_weights[:, None] * outputs[None, :]
         return (self.slopes * pulled) @ self.x
 
-    def product(self, v):
-        """M v = Aᵀ A v, two matrix products of 2·m·n·d flops each."""
-        change = self.features(v)
-        pulled = self.lam * change + self.output_weights[:, None] * (self.output_weights @ change)[None, :]
-        return (self.slopes * pulled) @ self.x
-
 
 class Readout(eqx.Module):
     """J at any inputs: what a change of weights does to the outputs there."""
