@@ -35,14 +35,21 @@ __all__ = [
     "unit_kernels",
 ]
 
-_ON_FIRST_USE = ("claims", "datasets", "figures", "widgets")
+_ON_FIRST_USE = ("bounds", "claims", "datasets", "figures", "widgets")
+# Public name -> its module, imported on first use: `import kdlib` stays fast.
+_HOME = {
+    "characteristic_matrix": "laplace",
+    "decay_rates": "spectrum",
+}
 
 
 def __getattr__(name):
     if name in _ON_FIRST_USE:
         return importlib.import_module(f"kdlib.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"kdlib.{_HOME[name]}"), name)
     raise AttributeError(f"module 'kdlib' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted([*globals(), *_ON_FIRST_USE])
+    return sorted([*globals(), *_ON_FIRST_USE, *_HOME])

@@ -1,0 +1,11 @@
+"""Bounds, each beside the quantity that it bounds.
+
+A bound is a function named after what it bounds and under which hypothesis. It returns a `Bound`: the bound, the
+quantity measured on this very problem, and the hypotheses with whether each was met. One module a topic.
+
+Book: Parts III and IV.
+"""
+
+from kdlib.bounds.bound import Assumption, Bound
+
+__all__ = ["Assumption", "Bound"]

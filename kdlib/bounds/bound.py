@@ -1,0 +1,93 @@
+"""What every bound returns.
+
+Book: chapter *How fast*, where the first bounds stand.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+
+class Assumption(NamedTuple):
+    """A hypothesis of a bound, and whether this problem meets it."""
+
+    statement: str
+    met: bool | jax.Array
+
+
+class Bound(eqx.Module):
+    r"""A bound beside the quantity that it bounds.
+
+    Parameters
+    ----------
+    name : str
+        What is bounded, for the sentence that ``str`` gives.
+    value : array
+        The bound.
+    measured : array, of the same shape
+        The quantity itself, computed on a route that does not use the bound.
+    assumptions : tuple of Assumption
+        The hypotheses of the theorem, each with whether it is met. Where all are, ``holds`` is a theorem.
+    below : bool
+        Whether ``value`` bounds from below; from above otherwise.
+    trivial : array, optional
+        The bound that everybody knows without the theorem. One that does not beat it is uninformative.
+    """
+
+    name: str = eqx.field(static=True)
+    value: jax.Array
+    measured: jax.Array
+    assumptions: tuple[Assumption, ...]
+    below: bool = eqx.field(static=True)
+    trivial: jax.Array
+
+    # A bound further away than this says little, even where it is true.
+    LOOSE = 10.0
+
+    def __init__(self, name, value, measured, assumptions=(), *, below=False, trivial=None):
+        self.name, self.below, self.assumptions = name, below, tuple(assumptions)
+        self.value, self.measured = jnp.asarray(value), jnp.asarray(measured)
+        nothing = 0.0 if below else jnp.inf
+        self.trivial = jnp.asarray(nothing if trivial is None else trivial, self.value.dtype)
+
+    @property
+    def holds(self):
+        """Whether every entry of the measured quantity keeps to the bound, up to the square root of rounding."""
+        low, high = (self.value, self.measured) if self.below else (self.measured, self.value)
+        allowed = jnp.sqrt(jnp.finfo(self.value.dtype).eps)
+        return jnp.all(
+            low <= high + allowed * jnp.maximum(jnp.abs(low), jnp.where(jnp.isfinite(high), jnp.abs(high), 0))
+        )
+
+    @property
+    def met(self):
+        """Whether all assumptions are met."""
+        return jnp.all(jnp.asarray([assumption.met for assumption in self.assumptions] or [True]))
+
+    @property
+    def slack(self):
+        """How many times the bound is away from the measured quantity: 1 where it is attained, entry by entry."""
+        low, high = (self.value, self.measured) if self.below else (self.measured, self.value)
+        return jnp.where(low == high, 1.0, high / jnp.where(low == 0, 0.0, low))
+
+    @property
+    def informative(self):
+        """Whether the bound beats the trivial one and is within a factor of ten of the truth, somewhere."""
+        beats = self.value > self.trivial if self.below else self.value < self.trivial
+        return jnp.any(beats & (self.slack <= self.LOOSE))
+
+    def __str__(self):
+        missed = [assumption.statement for assumption in self.assumptions if not assumption.met]
+        relation = ("≤" if self.holds else ">") if not self.below else ("≥" if self.holds else "<")
+        if self.value.ndim == 0:
+            numbers = f"measured {float(self.measured):.3g} {relation} {float(self.value):.3g}"
+        else:
+            numbers = f"{self.value.size} values measured, {'all' if self.holds else 'not all'} {relation} their bound"
+        parts = [f"{self.name}: {numbers}"]
+        if missed:
+            parts.append(f"not met: {', '.join(missed)}")
+        elif self.holds and not self.informative:
+            parts.append(f"true but uninformative, a factor of {float(jnp.min(self.slack)):.2g} away")
+        return "; ".join(parts)
