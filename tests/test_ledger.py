@@ -81,6 +81,9 @@ def sum_rule(a, b):
 def _swapped(a, b):
     return b + a
 
+def _reads_the_library():
+    from kdlib import core
+
 def double_half(a):
     return Check("double-half", abs(a * 0.5 * 2 - a), EPS)
 """
@@ -118,7 +121,9 @@ def tree(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path / "tests")
     shutil.copy(ROOT / "tools" / "ledger.py", tmp_path / "tools")
-    (tmp_path / "kdlib" / "core.py").write_text("one = 1\n")
+    (tmp_path / "kdlib" / "core.py").write_text("from kdlib.deeper import two\n")
+    (tmp_path / "kdlib" / "deeper.py").write_text("two = 2\n")
+    (tmp_path / "kdlib" / "other.py").write_text("three = 3\n")
     (tmp_path / "book" / "sums.md").write_text(CHAPTER)
     (tmp_path / "kdlib" / "claims" / "sums.py").write_text(CHECKERS)
     (tmp_path / "tests" / "claims" / "test_sums.py").write_text(TESTS)
@@ -221,6 +226,20 @@ def test_a_checker_changes_with_what_it_borrows(tree):
     assert books.facts(tree)["sum-rule"]["code"] != before
 
 
+@pytest.mark.parametrize(
+    ("path", "old", "new", "counts"),
+    [
+        ("kdlib/deeper.py", "two = 2", "two = 3", True),
+        ("kdlib/deeper.py", "two = 2", '"""Said anew."""\ntwo = 2  # why', False),
+        ("kdlib/other.py", "3", "4", False),
+    ],
+)
+def test_the_library_of_a_checker_is_what_it_imports(tree, path, old, new, counts):
+    before = books.library("sums", tree)
+    edit(tree, path, old, new)
+    assert (books.library("sums", tree) != before) == counts
+
+
 def test_a_row_too_few_or_too_many_is_found(verified):
     table = books.rows(verified)
     table["old-rule"] = table.pop("sum-rule")
@@ -280,15 +299,20 @@ def test_the_sweep_writes_rows_and_goes_on_where_it_was(tree):
     code, output = run(tree, "--sweep", "-n", "2")
     assert code == 0 and "2 passed, 1 skipped" in output, output
     table = books.rows(tree)
-    assert {label: row["cases"] for label, row in table.items()} == {"sum-rule": 1000, "double-half": 60}
+    assert {label: row["cases"] for label, row in table.items()} == {"sum-rule": 10000, "double-half": 300}
     # both hold exactly, and json has no infinity
     assert table["sum-rule"]["worst_margin"] is None
     assert complaints(tree) == []
 
-    edit(tree, "kdlib/core.py", "1", "2")
+    edit(tree, "kdlib/deeper.py", "2", "3")
     assert complaints(tree) == []
     code, output = run(tree, "--sweep")
     assert code == 0 and "3 passed" in output, output
+
+    # rows of a shorter sweep do not count as done
+    books.write(books.rows(tree) | {"sum-rule": books.rows(tree)["sum-rule"] | {"cases": 1000}}, tree)
+    code, output = run(tree, "--sweep")
+    assert code == 0 and "2 passed, 1 skipped" in output, output
 
 
 def test_the_sweep_takes_back_what_no_longer_holds(verified):
@@ -308,7 +332,7 @@ def test_a_short_run_leaves_the_rows_alone(verified):
 def test_a_claim_that_reports_too_few_cases_fails(verified):
     edit(verified, TEST_FILE, "for seed in cases:\n        a, b", "for seed in cases[:1]:\n        a, b")
     code, output = run(verified, "--sweep")
-    assert code == 1 and "1 cases reported, 1000 asked for" in output, output
+    assert code == 1 and "1 cases reported, 10000 asked for" in output, output
     assert "sum-rule" not in books.rows(verified)
 
 

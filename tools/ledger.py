@@ -179,12 +179,33 @@ def table(root=ROOT):
     return "\n".join(lines)
 
 
-def library(root=ROOT):
-    """Digest of the code that the checks rest on; pictures prove nothing and are left out."""
-    files = sorted(
-        path for path in (root / "kdlib").glob("*.py") if path.stem not in ("explorer", "figures", "widgets")
-    )
-    return _digest(*(path.name + path.read_text(encoding="utf-8") for path in files))
+def library(module, root=ROOT):
+    """Digest of the library code that a module of checkers rests on: all that it imports, and what that imports.
+
+    Comments and docstrings do not count, nor does a module that no check of these reaches.
+    """
+    reached, waiting = set(), [root / "kdlib" / "claims" / f"{module}.py"]
+    while waiting:
+        path = waiting.pop()
+        if path not in reached:
+            reached.add(path)
+            waiting += _imports(path, root)
+    files = sorted(path.relative_to(root).as_posix() for path in reached)
+    return _digest(*(name + _canonical(ast.parse((root / name).read_text(encoding="utf-8"))) for name in files))
+
+
+def _imports(path, root):
+    """The files of kdlib that a module of it names in its imports, wherever these stand."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for name in names:
+        place = root.joinpath(*name.split("."))
+        if name == "kdlib" or name.startswith("kdlib."):
+            yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.exists())
 
 
 def problems(root=ROOT):
@@ -371,7 +392,7 @@ def _canonical(part):
     if not isinstance(part, ast.AST):
         return repr(part)
     fields = {name: value for name, value in ast.iter_fields(part) if name not in ("ctx", "kind", "type_comment")}
-    if isinstance(part, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(part) is not None:
+    if isinstance(part, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(part) is not None:
         fields["body"] = part.body[1:]
     texts = {name: _canonical(value) for name, value in fields.items() if value not in (None, [])}
     return f"{type(part).__name__}({','.join(f'{name}={text}' for name, text in texts.items())})"

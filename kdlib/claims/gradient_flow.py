@@ -9,8 +9,9 @@ from equinox import filter_jit
 from scipy.integrate import solve_ivp
 from scipy.special import erf, expit
 
-import kdlib as kd
 from kdlib.claims import Check
+from kdlib.kernels import tangent_kernel, unit_kernels
+from kdlib.training import gradient_descent, gradient_flow
 
 
 class _Activation(NamedTuple):
@@ -77,9 +78,9 @@ def feature_dynamics(problem):
     """
     student, b = problem.student, np.asarray(problem.student.output_weights)
     speeds = np.asarray(_speed_of_features(problem, student.weights))
-    kernels, residuals = np.asarray(kd.unit_kernels(student, problem.x)), _residuals(problem)
+    kernels, residuals = np.asarray(unit_kernels(student, problem.x)), _residuals(problem)
     teacher_pull = float(problem.lam) * np.asarray(problem.feature_gap)
-    output_speed = np.asarray(kd.tangent_kernel(student, problem.x)) @ np.asarray(problem.output_gap)
+    output_speed = np.asarray(tangent_kernel(student, problem.x)) @ np.asarray(problem.output_gap)
     output_speed = output_speed + np.einsum("k,kij,kj->i", b, kernels, teacher_pull)
     scale = np.max(np.sum(np.asarray(problem.x) ** 2, axis=1)) * np.max(np.sum(np.abs(residuals), axis=1))
     return Check.worst(
@@ -104,7 +105,7 @@ def energy_identity(problem, horizon):
     horizon : float
         T, in gradient-flow time.
     """
-    start, end = np.asarray(kd.gradient_flow(problem, np.array([0.0, horizon])).energies)
+    start, end = np.asarray(gradient_flow(problem, np.array([0.0, horizon])).energies)
     _, dissipated = _scipy_flow(problem, horizon)
     return Check.compare("energy-identity", start - end, dissipated, 1e-6, start)
 
@@ -125,7 +126,7 @@ def flow_exists(problem, horizon, nudge):
     nudge : array, shape (m, d)
         The displacement of the start, of norm at most 1e-7.
     """
-    flow = kd.gradient_flow(problem, np.array([0.0, horizon]))
+    flow = gradient_flow(problem, np.array([0.0, horizon]))
     weights, first = np.asarray(flow.network.weights), np.asarray(problem.student.weights)
     energies = np.asarray(flow.energies)
     nudged, _ = _scipy_flow(problem, horizon, first + np.asarray(nudge))
@@ -154,7 +155,7 @@ def time_unit(problem, factor, horizon):
         t, in the time of the flow of cE.
     """
     scaled, _ = _scipy_flow(problem, horizon, factor=factor)
-    ours = np.asarray(kd.gradient_flow(problem, np.array([0.0, factor * horizon])).network.weights)
+    ours = np.asarray(gradient_flow(problem, np.array([0.0, factor * horizon])).network.weights)
     return Check.compare("time-unit", scaled, ours, 1e-6, np.max(np.abs(problem.student.weights)) + 1)
 
 
@@ -214,7 +215,7 @@ def descent_follows_flow(problem, horizon, step_sizes):
     flow, _ = _scipy_flow(problem, horizon)
     gaps, bounds = [], []
     for step_size in step_sizes:
-        descent = kd.gradient_descent(problem, step_size, np.array([round(horizon / step_size)]))
+        descent = gradient_descent(problem, step_size, np.array([round(horizon / step_size)]))
         gaps.append(np.linalg.norm(np.asarray(descent.network.weights) - flow))
         bounds.append(_descent_bound(problem, horizon, step_size))
     ratios = np.array(gaps) / np.array(bounds)
@@ -250,7 +251,7 @@ def stable_step(problem, step_size, steps):
     rates = np.outer(lam + np.append(np.zeros(len(b) - 1), b @ b), np.linalg.eigvalsh(x.T @ x)).ravel()
     rates = rates[rates > 1e-10 * np.max(rates)]
     q = np.max(np.abs(1 - step_size * rates))
-    descent = kd.gradient_descent(problem, step_size, np.array([steps]))
+    descent = gradient_descent(problem, step_size, np.array([steps]))
     gap = np.linalg.norm(np.asarray(descent.network.weights).ravel() - limit)
     start = np.linalg.norm(first.ravel() - limit)
     return Check.at_most("stable-step", gap, min(q, 1.0) ** steps * start, 1e-9, start + np.linalg.norm(limit))
