@@ -160,6 +160,10 @@ def gradient_descent(problem, step_size, steps, *, at=None):
     -----
     UserWarning
         When the iteration overflows: the step is too long.
+
+    Notes
+    -----
+    Under ``jit``, ``grad`` and ``vmap`` the weights of all steps are kept: N·m·d numbers for N steps.
     """
     at = check_problem_and_inputs(problem, at)
     step_size = real_array("step_size", step_size, ())
@@ -174,7 +178,11 @@ def gradient_descent(problem, step_size, steps, *, at=None):
     if steps.ndim == 0:
         steps = np.arange(int(steps) + 1)
     distinct, back = np.unique(steps, return_inverse=True)
-    outputs, energies, movement, weights = _descend(problem, step_size, jnp.asarray(np.diff(distinct, prepend=0)), at)
+    if is_concrete(*jax.tree.leaves((problem, step_size, at))):
+        strides = jnp.asarray(np.diff(distinct, prepend=0))
+        outputs, energies, movement, weights = _descend(problem, step_size, strides, at)
+    else:
+        outputs, energies, movement, weights = _descend_traced(problem, step_size, distinct, at)
     finite = jnp.isfinite(weights).all() & jnp.isfinite(outputs).all()
     if is_concrete(finite) and not finite:
         warnings.warn("gradient_descent: the iteration overflowed; take a shorter step_size", stacklevel=2)
@@ -199,3 +207,16 @@ def _descend(problem, step_size, strides, at):
 
     weights, observed = jax.lax.scan(stride, problem.student.weights, strides)
     return *observed, weights
+
+
+def _descend_traced(problem, step_size, steps, at):
+    """The same with the number of steps known to the compiler and all of the path kept: reverse mode needs both."""
+
+    def step(weights, _):
+        new = weights + step_size * _velocity(problem, weights)
+        return new, new
+
+    start = problem.student.weights
+    _, path = jax.lax.scan(step, start, length=int(steps[-1]))
+    recorded = jnp.concatenate([start[None], path])[steps]
+    return *jax.lax.map(lambda weights: _observe(problem, at, weights), recorded), recorded[-1]
