@@ -38,6 +38,13 @@ __all__ = [
 _ON_FIRST_USE = ("bounds", "claims", "datasets", "figures", "widgets")
 # Public name -> its module, imported on first use: `import kdlib` stays fast.
 _HOME = {
+    "OptimalStrength": "risk",
+    "Posterior": "posterior",
+    "Risk": "risk",
+    "gaussian_posterior": "posterior",
+    "inverse_variance_strength": "risk",
+    "noise_risk": "risk",
+    "optimal_strength": "risk",
     "characteristic_matrix": "laplace",
     "decay_rates": "spectrum",
 }

@@ -7,5 +7,6 @@ Book: Parts III and IV.
 """
 
 from kdlib.bounds.bound import Assumption, Bound
+from kdlib.bounds.noise import beats_labels, beats_teacher, noise_variance
 
-__all__ = ["Assumption", "Bound"]
+__all__ = ["Assumption", "Bound", "beats_labels", "beats_teacher", "noise_variance"]
