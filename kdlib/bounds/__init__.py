@@ -7,6 +7,24 @@ Book: Parts III and IV.
 """
 
 from kdlib.bounds.bound import Assumption, Bound
+from kdlib.bounds.generalization import (
+    RademacherAverage,
+    displacement_norm,
+    generalization_gap,
+    rademacher_average,
+    rademacher_complexity,
+)
 from kdlib.bounds.noise import beats_labels, beats_teacher, noise_variance
 
-__all__ = ["Assumption", "Bound", "beats_labels", "beats_teacher", "noise_variance"]
+__all__ = [
+    "Assumption",
+    "Bound",
+    "RademacherAverage",
+    "beats_labels",
+    "beats_teacher",
+    "displacement_norm",
+    "generalization_gap",
+    "noise_variance",
+    "rademacher_average",
+    "rademacher_complexity",
+]

@@ -1,0 +1,308 @@
+r"""How far a student in the kernel regime can be trusted on new inputs.
+
+In the kernel regime a student is a point of the class {f₀ + ⟨v, ∇f₀⟩ : ‖v‖ ≤ B}: its start fixes the class, and all
+that labels, teacher and λ do is to choose v. How much noise the class can fit is a matter of B and of the trace of H̄;
+how far v goes is a matter of the teacher.
+
+Book: chapter *Does it help on new images?*
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdlib.bounds.bound import Assumption, Bound
+from kdlib.kernels import rank_tolerance, tangent_kernel
+from kdlib.limit import fixed_point
+from kdlib.linear_system import LinearSystem, Readout, unit_factors
+from kdlib.network import TwoLayerNetwork
+from kdlib.problem import TransferProblem
+from kdlib.validation import is_concrete, non_negative, real_array
+
+_MOST_ENUMERATED, _DRAWS = 14, 4096
+
+
+class RademacherAverage(NamedTuple):
+    """An empirical Rademacher complexity, and the standard error of its estimate: 0 where it is exact."""
+
+    value: jax.Array
+    standard_error: jax.Array
+
+
+def rademacher_average(net, x, radius):
+    r"""Return the empirical Rademacher complexity of all students within a radius of a start.
+
+    .. math:: \frac1n\,\mathbb E_\varepsilon \sup_{\lVert v \rVert \le B} \sum_i \varepsilon_i
+              \bigl( f_0(x_i) + \langle v, \nabla f_0(x_i) \rangle \bigr)
+              = \frac Bn\,\mathbb E_\varepsilon \sqrt{\varepsilon^\top \bar H \varepsilon} .
+
+    Parameters
+    ----------
+    net : TwoLayerNetwork
+        The start, which fixes f₀ and its gradients.
+    x : array, shape (n, d)
+    radius : float
+        B ≥ 0, the largest ‖v‖ over all m·d weights together.
+
+    Returns
+    -------
+    RademacherAverage
+        ``value`` in label units, and its ``standard_error``.
+
+    Raises
+    ------
+    ValueError
+        For a wrong shape, values that are not finite, or a negative radius.
+
+    Notes
+    -----
+    Up to 14 samples all signs are enumerated. Beyond, 4096 draws from a fixed seed are averaged.
+
+    Examples
+    --------
+    Two equal samples either add or cancel:
+
+    >>> import jax, jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork(jnp.zeros((1, 2)), jnp.ones(1))
+    >>> x = jnp.array([[1.0, 0.0], [1.0, 0.0]])
+    >>> average = kd.bounds.rademacher_average(net, x, 1.0)
+    >>> print(round(float(average.value), 6), float(average.standard_error))
+    0.5 0.0
+    """
+    radius = non_negative("radius", radius)
+    kernel = tangent_kernel(net, x)
+    n = kernel.shape[0]
+    if n <= _MOST_ENUMERATED:
+        # ε and -ε have the same length, so that the first sign may stay +
+        signs = np.array(np.meshgrid(*[[1.0]] + [[1.0, -1.0]] * (n - 1), indexing="ij")).reshape(n, -1).T
+        signs = jnp.asarray(signs, kernel.dtype)
+    else:
+        signs = jax.random.rademacher(jax.random.key(0), (_DRAWS, n), kernel.dtype)
+    lengths = jnp.sqrt(jnp.maximum(jnp.sum((signs @ kernel) * signs, axis=1), 0.0))
+    spread = jnp.std(lengths) / np.sqrt(len(signs)) if n > _MOST_ENUMERATED else jnp.zeros((), kernel.dtype)
+    return RademacherAverage(radius / n * jnp.mean(lengths), radius / n * spread)
+
+
+def rademacher_complexity(net, x, radius):
+    r"""Bound the empirical Rademacher complexity of all students within a radius of a start.
+
+    .. math:: \frac Bn\,\mathbb E_\varepsilon \sqrt{\varepsilon^\top \bar H \varepsilon}
+              \le \frac{B \sqrt{\operatorname{tr} \bar H}}{n} .
+
+    Parameters
+    ----------
+    net : TwoLayerNetwork
+        The start.
+    x : array, shape (n, d)
+    radius : float
+        B ≥ 0.
+
+    Returns
+    -------
+    Bound
+        ``measured`` is that of :func:`rademacher_average`.
+
+    Raises
+    ------
+    ValueError
+        For a wrong shape, values that are not finite, or a negative radius.
+
+    Notes
+    -----
+    Attained exactly where H̄ is diagonal, and never more than √2 times the truth.
+
+    References
+    ----------
+    Bartlett and Mendelson, *Rademacher and Gaussian Complexities*, JMLR 2002.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork.init(jax.random.key(0), 50, 3)
+    >>> bound = kd.bounds.rademacher_complexity(net, jnp.eye(3), 2.0)
+    >>> print(bool(bound.holds), round(float(bound.slack), 6))
+    True 1.0
+    """
+    measured = rademacher_average(net, x, radius).value
+    trace = _kernel_trace(net, jnp.asarray(x))
+    value = non_negative("radius", radius) * jnp.sqrt(trace) / len(x)
+    return Bound("Rademacher complexity", value, measured)
+
+
+def displacement_norm(problem):
+    r"""Bound how far the weights go, ‖v_∞‖, through the teacher's own distance.
+
+    With :math:`v^T_k = (L_k^\top)^+ (\varphi_k - f_k(0))` the shortest weights that carry what the student can carry of
+    its teacher, λ > 0 and :math:`p = (\lambda I + \bar P)^{-1} (y - \tau)`,
+
+    .. math:: \lVert v_\infty \rVert \le \lVert v^T \rVert
+              + \Bigl( \sum_k b_k^2\, p^\top H_k^+ p \Bigr)^{1/2},
+
+    where the root is the exact distance :math:`\lVert v_\infty - v^T \rVert`. At λ = 0 the value is
+    :math:`((y - f(0))^\top \bar H^+ (y - f(0)))^{1/2}`, with equality.
+
+    Parameters
+    ----------
+    problem : TransferProblem
+
+    Returns
+    -------
+    Bound
+        ``measured`` is the length of the displacement of :func:`~kdlib.fixed_point`.
+
+    Raises
+    ------
+    ValueError
+        If ``problem`` is not a TransferProblem.
+
+    Notes
+    -----
+    Kernel regime, t → ∞. Costs a singular value decomposition for each unit. As λ → ∞ the bound is attained.
+
+    Examples
+    --------
+    >>> import jax, kdlib as kd
+    >>> data = kd.datasets.circle(6)
+    >>> net = kd.TwoLayerNetwork.init(jax.random.key(0), 20, 2)
+    >>> strong = kd.TransferProblem(net, data.x, data.y, net.features(data.x) + 0.1, lam=1e4)
+    >>> bound = kd.bounds.displacement_norm(strong)
+    >>> print(bool(bound.holds), round(float(bound.slack), 3))
+    True 1.001
+    """
+    measured = jnp.linalg.norm(fixed_point(problem).displacement)
+    system = LinearSystem.of(problem)
+    if is_concrete(problem.lam):
+        value = (_teacher_radius if problem.lam > 0 else _plain_radius)(system)
+    else:
+        value = jax.lax.cond(problem.lam > 0, _teacher_radius, _plain_radius, system)
+    return Bound("distance of the limit from the start", value, measured)
+
+
+def generalization_gap(problem, x_test, y_test, *, delta, margin=1.0):
+    r"""Bound the test error of the student that the kernel flow ends at.
+
+    With probability at least 1 - δ over an i.i.d. sample, at once for all v, and with
+    :math:`B = \max(1, \lceil \lVert v \rVert \rceil)` and the ramp loss
+    :math:`\ell_\gamma(u) = \min(1, \max(0, 1 - u/\gamma))`,
+
+    .. math:: \mathbb P(y f_v(x) \le 0) \le \frac1n \sum_i \ell_\gamma(y_i f_v(x_i))
+              + \frac{2 B \sqrt{\operatorname{tr} \bar H}}{\gamma n} + \sqrt{\frac{2 \log(B(B+1)/\delta)}{n}} .
+
+    Parameters
+    ----------
+    problem : TransferProblem
+        Its labels are ±1.
+    x_test : array, shape (k, d)
+        New inputs, on which the error is measured.
+    y_test : array, shape (k,)
+        Their labels, ±1.
+    delta : float
+        The probability δ, in (0, 1), with which the sample may be misleading.
+    margin : float
+        γ > 0, chosen without the sample, in label units.
+
+    Returns
+    -------
+    Bound
+        ``measured`` is the share of test inputs with y·f ≤ 0. The trivial bound is 1.
+
+    Raises
+    ------
+    ValueError
+        For a wrong shape, labels other than ±1, or δ or γ outside their ranges.
+
+    Notes
+    -----
+    The teacher may have seen the sample: it chooses v, and the bound is for all v. The start may not: it chooses the
+    class. That the sample is i.i.d. and the start independent of it cannot be checked here.
+
+    References
+    ----------
+    Bartlett and Mendelson, *Rademacher and Gaussian Complexities*, JMLR 2002. Arora et al., *Fine-Grained Analysis of
+    Optimization and Generalization for Overparameterized Two-Layer Neural Networks*, ICML 2019.
+
+    Examples
+    --------
+    >>> import jax, kdlib as kd
+    >>> data = kd.datasets.gaussian(30, 3)
+    >>> net = kd.TwoLayerNetwork.init(jax.random.key(0), 40, 3)
+    >>> problem = kd.TransferProblem(net, data.x, data.y, None, lam=0)
+    >>> bound = kd.bounds.generalization_gap(problem, data.x_test, data.y_test, delta=0.05)
+    >>> print(bool(bound.holds), bool(bound.informative))
+    True False
+    """
+    if not isinstance(problem, TransferProblem):
+        raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
+    x_test = real_array("x_test", x_test, (("k", None), ("d", problem.student.dim)))
+    y_test = _two_labels("y_test", real_array("y_test", y_test, (("k", x_test.shape[0]),)))
+    y = _two_labels("problem.y", problem.y)
+    delta, margin = real_array("delta", delta, ()), real_array("margin", margin, ())
+    if is_concrete(delta) and not 0 < delta < 1:
+        raise ValueError(f"delta: expected a probability between 0 and 1; got {float(delta)}")
+    if is_concrete(margin) and not margin > 0:
+        raise ValueError(f"margin: expected a positive number; got {float(margin)}")
+    limit, net, n = fixed_point(problem), problem.student, len(y)
+    radius = jnp.maximum(1.0, jnp.ceil(jnp.linalg.norm(limit.displacement)))
+    ramp = jnp.mean(jnp.clip(1 - y * limit.outputs / margin, 0, 1))
+    complexity = 2 * radius * jnp.sqrt(_kernel_trace(net, problem.x)) / (margin * n)
+    confidence = jnp.sqrt(2 * jnp.log(radius * (radius + 1) / delta) / n)
+    outputs = net(x_test) + Readout.of(net, x_test)(limit.displacement)
+    wrong = jnp.mean((y_test * outputs <= 0).astype(outputs.dtype))
+    trust = Assumption("i.i.d. sample, start and margin chosen without it (taken on trust)", True)
+    return Bound("test error", ramp + complexity + confidence, wrong, (trust,), trivial=1.0)
+
+
+def _two_labels(name, y):
+    if is_concrete(y) and not bool(jnp.all(jnp.abs(y) == 1)):
+        other = y[jnp.argmax(jnp.abs(y) != 1)]
+        raise ValueError(f"{name}: expected labels +1 and -1; got {float(other)}")
+    return y
+
+
+def _kernel_trace(net: TwoLayerNetwork, x):
+    """The trace of H̄, from its diagonal alone."""
+    return jnp.sum((net.output_weights**2 @ net.derivative(x) ** 2) * jnp.sum(x**2, axis=1))
+
+
+@eqx.filter_jit
+def _teacher_radius(system):
+    """‖v^T‖ + ‖v_∞ - v^T‖ for λ > 0, unit by unit."""
+    x, n = system.x, system.x.shape[0]
+
+    def gather(total, unit):
+        slopes, weight, gap = unit
+        left, sigma, _ = unit_factors(x, slopes)
+        carried = left.T @ gap
+        inverse = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1.0), 0.0)
+        mean, inverses, bracket, length = total
+        total = (
+            mean + weight**2 * left @ left.T,
+            inverses + weight**2 * (left * inverse**2) @ left.T,
+            bracket - weight * left @ carried,
+            length + jnp.sum((inverse * carried) ** 2),
+        )
+        return total, None
+
+    zeros = jnp.zeros((n, n), x.dtype)
+    start = zeros, zeros, system.output_gap, jnp.zeros((), x.dtype)
+    units = system.slopes, system.output_weights, system.feature_gap
+    (mean, inverses, bracket, length), _ = jax.lax.scan(gather, start, units)
+    values, vectors = jnp.linalg.eigh(mean)
+    # what no unit sees would meet 1/λ here, and 0 in the inverses
+    seen = values > rank_tolerance(values.dtype, n) * jnp.sum(system.output_weights**2)
+    pull = vectors @ (jnp.where(seen, 1 / jnp.where(seen, system.lam + values, 1.0), 0.0) * (vectors.T @ bracket))
+    return jnp.sqrt(length) + jnp.sqrt(jnp.maximum(pull @ inverses @ pull, 0.0))
+
+
+@eqx.filter_jit
+def _plain_radius(system):
+    """((y - f(0))ᵀ H̄⁺ (y - f(0)))^(1/2)."""
+    weighted = system.output_weights[:, None] * system.slopes
+    kernel = (weighted.T @ weighted) * (system.x @ system.x.T)
+    values, vectors = jnp.linalg.eigh(kernel)
+    seen = values > rank_tolerance(values.dtype, len(values)) * jnp.max(values)
+    inverse = jnp.where(seen, 1 / jnp.where(seen, values, 1.0), 0.0)
+    return jnp.sqrt(jnp.sum(inverse * (vectors.T @ system.output_gap) ** 2))
