@@ -46,7 +46,12 @@ _HOME = {
     "noise_risk": "risk",
     "optimal_strength": "risk",
     "characteristic_matrix": "laplace",
+    "SlowModes": "spectrum",
+    "characteristic_values": "spectrum",
+    "count_above": "spectrum",
     "decay_rates": "spectrum",
+    "largest_rate": "spectrum",
+    "slow_modes": "spectrum",
 }
 
 
