@@ -38,6 +38,17 @@ __all__ = [
 _ON_FIRST_USE = ("bounds", "claims", "datasets", "figures", "widgets")
 # Public name -> its module, imported on first use: `import kdlib` stays fast.
 _HOME = {
+    "Alignment": "filters",
+    "StoppingTime": "filters",
+    "alignment": "filters",
+    "best_stopping_time": "filters",
+    "early_stopping_filter": "filters",
+    "ridge_filter": "filters",
+    "spectral_fit": "filters",
+    "output_fixed_point": "output_transfer",
+    "output_flow": "output_transfer",
+    "output_gradient_flow": "output_transfer",
+    "soft_label_problem": "output_transfer",
     "OptimalStrength": "risk",
     "Posterior": "posterior",
     "Risk": "risk",
@@ -47,8 +58,8 @@ _HOME = {
     "optimal_strength": "risk",
     "characteristic_matrix": "laplace",
     "SlowModes": "spectrum",
-    "characteristic_values": "spectrum",
-    "count_above": "spectrum",
+    "characteristic_values": "characteristic",
+    "count_above": "characteristic",
     "decay_rates": "spectrum",
     "largest_rate": "spectrum",
     "slow_modes": "spectrum",
