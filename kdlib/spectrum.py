@@ -1,8 +1,4 @@
-r"""The spectrum of the linear system: slow modes, the largest rate, counts, without forming M.
-
-On its range M is a diagonal matrix plus one of rank at most n. With L_kᵀ = U_k Σ_k W_kᵀ and v_k = W_k z_k,
-
-    M = D + GᵀG,   D = λ blkdiag(Σ_k²),   G = [b_1 U_1 Σ_1 ... b_m U_m Σ_m], of Σ_k rank H_k columns.
+"""The spectrum of the linear system: its slowest modes and its largest rate, without forming M.
 
 Book: chapter *How fast*.
 """
@@ -15,11 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdlib.characteristic import checked, count, plain_spectrum, poles_of, pseudo_inverse, reduced
 from kdlib.kernels import rank_tolerance, tangent_kernel
 from kdlib.limit import fixed_point
-from kdlib.linear_system import LinearSystem, ShiftedInverse
-from kdlib.problem import TransferProblem
-from kdlib.validation import non_negative
+from kdlib.linear_system import LinearSystem
 
 # Up to this rank of M the singular values of [√D; G] are cheaper than a Krylov space.
 _DENSE_RANK = 400
@@ -106,7 +101,7 @@ def decay_rates(problem, k):
     >>> print(kd.decay_rates(problem, 3).round(6))
     [0.5 0.5 1.5]
     """
-    return jnp.asarray(_slowest(_checked(problem), k)[0], problem.x.dtype)
+    return jnp.asarray(_slowest(checked(problem), k)[0], problem.x.dtype)
 
 
 def slow_modes(problem, k):
@@ -147,7 +142,7 @@ def slow_modes(problem, k):
     >>> print(kd.slow_modes(problem, 3).visible)
     [False False  True]
     """
-    rates, modes = _slowest(_checked(problem), k)
+    rates, modes = _slowest(checked(problem), k)
     modes = jnp.asarray(modes, problem.x.dtype)
     system = LinearSystem.of(problem)
     seen = jax.vmap(system.outputs)(modes)
@@ -192,122 +187,20 @@ def largest_rate(problem):
     >>> print(kd.largest_rate(problem).value.round(6))
     1.5
     """
-    system, shape = LinearSystem.of(_checked(problem)), problem.student.weights.shape
+    system, shape = LinearSystem.of(checked(problem)), problem.student.weights.shape
     if problem.lam == 0:
-        rates, vectors = _plain_spectrum(problem)
+        rates, vectors = plain_spectrum(problem)
         mode = _pulled_back(system, rates[-1:], vectors[:, -1:])
     elif shape[0] * min(problem.x.shape) <= _DENSE_RANK:
-        mode = _dense_modes(_pseudo_inverse(system))[1][:1]
+        mode = _dense_modes(pseudo_inverse(system))[1][:1]
     else:
         mode = _krylov(lambda v: _product(system, v), shape, 1, problem.x.dtype)
     if len(mode) == 0:  # every slope is zero
         return LargestRate(*jnp.zeros((2,), problem.x.dtype))
     mode = jnp.asarray(mode, problem.x.dtype)
-    value = sum(jnp.sum(part**2) for part in system.forward(mode[0]))
+    features, outputs = system.forward(mode[0])
+    value = jnp.sum(features**2) + jnp.sum(outputs**2)
     return LargestRate(value, _residuals(system, mode, value[None])[0])
-
-
-def count_above(problem, x):
-    r"""Return the number of eigenvalues of M above x, by Sylvester's inertia.
-
-    .. math:: \#\{\operatorname{eig}(M) > x\} = \#\{\operatorname{eig}(\lambda H_k) > x\} + \#\{\operatorname{eig} T(-x) < 0\} .
-
-    Parameters
-    ----------
-    problem : TransferProblem
-    x : float
-        At least 0, in units of 1/time.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ValueError
-        If ``problem`` is not a TransferProblem, or x is negative or not finite.
-
-    Notes
-    -----
-    O(m·n²·min(n, d)) flops, whatever the count. An eigenvalue within rounding of x may be counted or not.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp, kdlib as kd
-    >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
-    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.ones((3, 1)), lam=0.5)
-    >>> [kd.count_above(problem, x) for x in (0.1, 1.0, 2.0)]
-    [3, 1, 0]
-    """
-    system, x = LinearSystem.of(_checked(problem)), float(non_negative("x", x))
-    if problem.lam == 0:
-        values = _plain_spectrum(problem)[0]
-        return int(np.sum(values > x))
-    return _count(_pseudo_inverse(system), x)
-
-
-def characteristic_values(problem):
-    r"""Return all characteristic values: the p < 0 at which det T(p) vanishes, and those -λ·eig(H_k) that survive.
-
-    They are the negatives of the non-zero eigenvalues of M. Between two poles -λ·eig(H_k) every eigenvalue of T(p) is
-    monotone, and each of its sign changes is bracketed and found.
-
-    Parameters
-    ----------
-    problem : TransferProblem
-
-    Returns
-    -------
-    array, shape (rank(M),)
-        Descending: the slowest rate's, :math:`p_\max`, first. Multiple values are repeated.
-
-    Raises
-    ------
-    ValueError
-        If ``problem`` is not a TransferProblem.
-
-    Warns
-    -----
-    UserWarning
-        When the values found do not add up to the trace of -M.
-
-    Notes
-    -----
-    Relative accuracy about 1e-10. About ten eigenvalue problems of size n for each value: for ranks up to a thousand
-    or so. The number of values is that of Sylvester's inertia counts beside each pole.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp, kdlib as kd
-    >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
-    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.ones((3, 1)), lam=0.5)
-    >>> print(kd.characteristic_values(problem).round(6))
-    [-0.5 -0.5 -1.5]
-    """
-    system = LinearSystem.of(_checked(problem))
-    if problem.lam == 0:
-        return -jnp.asarray(_plain_spectrum(problem)[0], problem.x.dtype)
-    poles, columns = _reduced(_pseudo_inverse(system))
-    values = _roots(poles, columns) if len(poles) else poles
-    trace = np.sum(poles) + np.sum(columns**2)
-    if not np.isclose(np.sum(values), trace, rtol=1e-8):
-        warnings.warn(
-            f"characteristic_values: the values found add up to {-np.sum(values):.9g}, not to {-trace:.9g}",
-            stacklevel=2,
-        )
-    return -jnp.asarray(values, problem.x.dtype)
-
-
-def _checked(problem):
-    if not isinstance(problem, TransferProblem):
-        raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
-    return problem
-
-
-@eqx.filter_jit
-def _pseudo_inverse(system):
-    """M⁺ for λ > 0: on its range M needs no shift, as D alone is positive there."""
-    return ShiftedInverse.of(system, jnp.zeros((), system.x.dtype))
 
 
 @eqx.filter_jit
@@ -326,64 +219,17 @@ def _residuals(system, modes, rates):
     return jnp.linalg.norm((products - rates[:, None, None] * modes).reshape(len(rates), -1), axis=1)
 
 
-@eqx.filter_jit
-def _schur_complement(operator, x):
-    """T(-x) = I + G (D - xI)⁻¹ Gᵀ, gathered unit by unit."""
-    system = operator.system
-
-    def gather(total, unit):
-        slopes, weight, right, inverse = unit
-        columns = weight * slopes[:, None] * (system.x @ right.T)
-        kept = inverse > 0
-        return total + (columns * jnp.where(kept, 1 / (1 / jnp.where(kept, inverse, 1.0) - x), 0.0)) @ columns.T, None
-
-    start = jnp.eye(system.x.shape[0], dtype=system.x.dtype)
-    units = system.slopes, system.output_weights, operator.right, operator.inverse
-    return jax.lax.scan(gather, start, units)[0]
-
-
-def _poles(operator):
-    """The positive entries of D, (rank,)."""
-    inverse = np.asarray(operator.inverse)
-    return 1 / inverse[inverse > 0]
-
-
-def _count(operator, x):
-    """Number of eigenvalues above x for λ > 0. Both Schur complements of [D - x, Gᵀ; G, -I] have its inertia."""
-    poles = _poles(operator)
-    step = 4 * np.finfo(poles.dtype).eps
-    while np.any(np.abs(poles - x) <= step * x):
-        x *= 1 + 4 * step
-    negative = np.sum(np.linalg.eigvalsh(np.asarray(_schur_complement(operator, jnp.asarray(x, poles.dtype)))) < 0)
-    return int(np.sum(poles > x) + negative)
-
-
-def _reduced(operator):
-    """D and G of M = D + GᵀG on its range, as arrays (rank,) and (n, rank): for small problems."""
-    system, inverse = operator.system, np.asarray(operator.inverse)
-    columns = np.asarray(system.x) @ np.swapaxes(np.asarray(operator.right), 1, 2)  # (m, n, r)
-    columns = (np.asarray(system.slopes) * np.asarray(system.output_weights)[:, None])[:, :, None] * columns
-    return 1 / inverse[inverse > 0], np.swapaxes(columns, 1, 2)[inverse > 0].T
-
-
-def _plain_spectrum(problem):
-    """Non-zero eigenvalues of H̄, ascending, and eigenvectors: at λ = 0 they are the rates."""
-    values, vectors = np.linalg.eigh(np.asarray(tangent_kernel(problem.student, problem.x)))
-    kept = values > float(rank_tolerance(problem.x.dtype, len(values))) * values[-1]
-    return values[kept], vectors[:, kept]
-
-
 def _slowest(problem, k):
     """The k slowest rates, ascending, and their unit modes, (k, m, d)."""
     if isinstance(k, bool) or not hasattr(k, "__index__") or k.__index__() < 1:
         raise ValueError(f"k: expected a positive integer; got {k!r}")
     k, system = k.__index__(), LinearSystem.of(problem)
     if problem.lam == 0:
-        rates, vectors = _plain_spectrum(problem)
+        rates, vectors = plain_spectrum(problem)
         _enough(k, len(rates))
         return rates[:k], _pulled_back(system, rates[:k], vectors[:, :k])
-    operator = _pseudo_inverse(system)
-    poles = _poles(operator)
+    operator = pseudo_inverse(system)
+    poles = poles_of(operator)
     _enough(k, len(poles))
     if len(poles) <= _DENSE_RANK or 3 * k > len(poles):
         rates, modes = _dense_modes(operator)
@@ -412,7 +258,7 @@ def _dense_modes(operator):
 
     Small rates keep twice the digits that eigenvalues of M itself would leave.
     """
-    poles, columns = _reduced(operator)
+    poles, columns = reduced(operator)
     _, sigma, right = np.linalg.svd(np.concatenate([np.diag(np.sqrt(poles)), columns]), full_matrices=False)
     inverse = np.asarray(operator.inverse)
     coordinates = np.zeros((len(poles), *inverse.shape), inverse.dtype)
@@ -427,7 +273,9 @@ def _slowest_krylov(operator, rank, k):
     found, rates = np.zeros((0, *shape), dtype), np.zeros(0)
     missing = k
     while missing > 0:
-        new = _krylov(lambda v: _solve(operator, v), shape, missing, dtype, without=found.reshape(len(found), -1))
+        new = _krylov(
+            lambda v: _solve(operator, v), shape, missing, dtype, without=found.reshape(len(found), shape[0] * shape[1])
+        )
         features, outputs = jax.lax.map(system.forward, jnp.asarray(new))
         quotients = np.sum(np.asarray(features) ** 2, axis=(1, 2)) + np.sum(np.asarray(outputs) ** 2, axis=1)
         found, rates = np.concatenate([found, new]), np.concatenate([rates, quotients])
@@ -437,16 +285,13 @@ def _slowest_krylov(operator, rank, k):
             break
         # rates equal to the last one within this gap are as good as it is
         x = rates[k - 1] * (1 - 1e-8)
-        missing = min(k, rank - _count(operator, x) - int(np.sum(rates < x)))
+        missing = min(k, rank - count(operator, x) - int(np.sum(rates < x)))
     return rates[:k], found[:k]
 
 
 def _krylov(operator, shape, k, dtype, *, without=None):
     """Unit eigenvectors (k, *shape) of a symmetric operator's k largest eigenvalues, orthogonal to ``without``."""
-    # imported on first use: it takes as long as half of kdlib
-    from scipy.sparse.linalg import ArpackNoConvergence
-    from scipy.sparse.linalg import LinearOperator as Operator
-    from scipy.sparse.linalg import eigsh
+    import scipy.sparse.linalg as sparse  # on first use: it takes as long as half of kdlib
 
     size = shape[0] * shape[1]
     without = np.zeros((0, size), dtype) if without is None else without
@@ -457,38 +302,12 @@ def _krylov(operator, shape, k, dtype, *, without=None):
     def product(v):
         return apart(np.asarray(operator(jnp.asarray(apart(v.ravel()).reshape(shape), dtype))).ravel())
 
+    matrix = sparse.LinearOperator(shape=(size, size), matvec=product, dtype=dtype)  # pyright: ignore[reportCallIssue]
     # the operator takes the random start into its range
     start = product(np.random.default_rng(0).normal(size=size).astype(dtype))
     try:
-        found = eigsh(Operator((size, size), product, dtype=dtype), k, which="LA", v0=start, ncv=2 * k + 32)[1]
-    except ArpackNoConvergence as stopped:
+        found = sparse.eigsh(matrix, k, which="LA", v0=start, ncv=2 * k + 32)[1]
+    except sparse.ArpackNoConvergence as stopped:
         found = np.concatenate([stopped.eigenvectors, np.full((size, k - stopped.eigenvectors.shape[1]), np.nan)], 1)
         warnings.warn(f"spectrum: Lanczos found {stopped.eigenvectors.shape[1]} of {k} eigenvalues", stacklevel=5)
     return found.T.reshape(-1, *shape)
-
-
-def _roots(poles, columns):
-    """All eigenvalues of diag(poles) + GᵀG, ascending, from the sign changes of the eigenvalues of T(-x)."""
-    from scipy.optimize import brentq
-
-    def eigenvalues(x):
-        return np.linalg.eigvalsh(np.eye(len(columns)) + (columns / (poles - x)) @ columns.T)
-
-    # poles closer than this are one: what lies between them is found to this relative accuracy
-    beside = 1e-11
-    poles = np.asarray(poles, float)
-    ordered = np.sort(poles)
-    first = ordered[np.append(True, np.diff(ordered) > 4 * beside * ordered[:-1])]
-    last = ordered[np.append(np.diff(ordered) > 4 * beside * ordered[:-1], True)]
-    left, right = first * (1 - beside), last * (1 + beside)
-    top = (ordered[-1] + np.sum(columns**2)) * (1 + beside) + np.finfo(float).tiny
-    roots, negative_before = [], 0
-    for start, end, low, high in zip(left, np.append(left[1:], top), first, right, strict=True):
-        negative, at_end = (int(np.sum(eigenvalues(x) < 0)) for x in (high, end))
-        # the inertia counts on both sides of the poles: what is between stays at them
-        inside = int(np.sum((poles >= start) & (poles <= high)))
-        roots += [low] * (inside + negative_before - negative)
-        for index in range(at_end, negative):
-            roots.append(brentq(lambda x, i=index: eigenvalues(x)[i], high, end, xtol=1e-300, rtol=1e-13))
-        negative_before = at_end
-    return np.sort(roots)

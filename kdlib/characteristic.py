@@ -1,0 +1,198 @@
+r"""Counts of rates, and all of them, from the n×n matrix T(p) = I + Σ_k b_k² H_k (pI + λH_k)⁻¹.
+
+On its range M is a diagonal matrix plus one of rank at most n. With L_kᵀ = U_k Σ_k W_kᵀ and v_k = W_k z_k,
+
+    M = D + GᵀG,   D = λ blkdiag(Σ_k²),   G = [b_1 U_1 Σ_1 ... b_m U_m Σ_m],   T(-x) = I + G (D - xI)⁻¹ Gᵀ.
+
+Book: chapter *How fast*.
+"""
+
+import warnings
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdlib.kernels import rank_tolerance, tangent_kernel
+from kdlib.linear_system import LinearSystem, ShiftedInverse
+from kdlib.problem import TransferProblem
+from kdlib.validation import non_negative
+
+
+def count_above(problem, x):
+    r"""Return the number of eigenvalues of M above x, by Sylvester's inertia.
+
+    .. math:: \#\{\operatorname{eig} M > x\} = \sum_k \#\{\lambda\operatorname{eig} H_k > x\}
+              + \#\{\operatorname{eig} T(-x) < 0\} .
+
+    Parameters
+    ----------
+    problem : TransferProblem
+    x : float
+        At least 0, in units of 1/time.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If ``problem`` is not a TransferProblem, or x is negative or not finite.
+
+    Notes
+    -----
+    O(m·n²·min(n, d)) flops, whatever the count. An eigenvalue within rounding of x may be counted or not.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.ones((3, 1)), lam=0.5)
+    >>> [kd.count_above(problem, x) for x in (0.1, 1.0, 2.0)]
+    [3, 1, 0]
+    """
+    system, x = LinearSystem.of(checked(problem)), float(non_negative("x", x))
+    if problem.lam == 0:
+        values = plain_spectrum(problem)[0]
+        return int(np.sum(values > x))
+    return count(pseudo_inverse(system), x)
+
+
+def characteristic_values(problem):
+    r"""Return all characteristic values: the p < 0 at which det T(p) vanishes, and those -λ·eig(H_k) that survive.
+
+    They are the negatives of the non-zero eigenvalues of M. Between two poles -λ·eig(H_k) every eigenvalue of T(p) is
+    monotone, and each of its sign changes is bracketed and found.
+
+    Parameters
+    ----------
+    problem : TransferProblem
+
+    Returns
+    -------
+    array, shape (rank(M),)
+        Descending: the slowest rate's, :math:`p_\max`, first. Multiple values are repeated.
+
+    Raises
+    ------
+    ValueError
+        If ``problem`` is not a TransferProblem.
+
+    Warns
+    -----
+    UserWarning
+        When the values found do not add up to the trace of -M.
+
+    Notes
+    -----
+    Relative accuracy about 1e-10. About ten eigenvalue problems of size n for each value: for ranks up to a thousand
+    or so. The number of values is that of Sylvester's inertia counts beside each pole.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.ones((3, 1)), lam=0.5)
+    >>> print(kd.characteristic_values(problem).round(6))
+    [-0.5 -0.5 -1.5]
+    """
+    system = LinearSystem.of(checked(problem))
+    if problem.lam == 0:
+        return -jnp.asarray(plain_spectrum(problem)[0], problem.x.dtype)
+    poles, columns = reduced(pseudo_inverse(system))
+    values = _roots(poles, columns) if len(poles) else poles
+    trace = np.sum(poles) + np.sum(columns**2)
+    if not np.isclose(np.sum(values), trace, rtol=1e-8):
+        warnings.warn(
+            f"characteristic_values: the values found add up to {-np.sum(values):.9g}, not to {-trace:.9g}",
+            stacklevel=2,
+        )
+    return -jnp.asarray(values, problem.x.dtype)
+
+
+def checked(problem):
+    if not isinstance(problem, TransferProblem):
+        raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
+    return problem
+
+
+@eqx.filter_jit
+def pseudo_inverse(system):
+    """M⁺ for λ > 0: on its range M needs no shift, as D alone is positive there."""
+    return ShiftedInverse.of(system, jnp.zeros((), system.x.dtype))
+
+
+@eqx.filter_jit
+def schur_complement(operator, x):
+    """T(-x) = I + G (D - xI)⁻¹ Gᵀ, gathered unit by unit."""
+    system = operator.system
+
+    def gather(total, unit):
+        slopes, weight, right, inverse = unit
+        columns = weight * slopes[:, None] * (system.x @ right.T)
+        kept = inverse > 0
+        return total + (columns * jnp.where(kept, 1 / (1 / jnp.where(kept, inverse, 1.0) - x), 0.0)) @ columns.T, None
+
+    start = jnp.eye(system.x.shape[0], dtype=system.x.dtype)
+    units = system.slopes, system.output_weights, operator.right, operator.inverse
+    return jax.lax.scan(gather, start, units)[0]
+
+
+def poles_of(operator):
+    """The positive entries of D, (rank,)."""
+    inverse = np.asarray(operator.inverse)
+    return 1 / inverse[inverse > 0]
+
+
+def count(operator, x):
+    """Number of eigenvalues above x for λ > 0. Both Schur complements of [D - x, Gᵀ; G, -I] have its inertia."""
+    poles = poles_of(operator)
+    step = 4 * np.finfo(poles.dtype).eps
+    while np.any(np.abs(poles - x) <= step * x):
+        x *= 1 + 4 * step
+    negative = np.sum(np.linalg.eigvalsh(np.asarray(schur_complement(operator, jnp.asarray(x, poles.dtype)))) < 0)
+    return int(np.sum(poles > x) + negative)
+
+
+def reduced(operator):
+    """D and G of M = D + GᵀG on its range, as arrays (rank,) and (n, rank): for small problems."""
+    system, inverse = operator.system, np.asarray(operator.inverse)
+    columns = np.asarray(system.x) @ np.swapaxes(np.asarray(operator.right), 1, 2)  # (m, n, r)
+    columns = (np.asarray(system.slopes) * np.asarray(system.output_weights)[:, None])[:, :, None] * columns
+    return 1 / inverse[inverse > 0], np.swapaxes(columns, 1, 2)[inverse > 0].T
+
+
+def plain_spectrum(problem):
+    """Non-zero eigenvalues of H̄, ascending, and eigenvectors: at λ = 0 they are the rates."""
+    values, vectors = np.linalg.eigh(np.asarray(tangent_kernel(problem.student, problem.x)))
+    kept = values > float(rank_tolerance(problem.x.dtype, len(values))) * values[-1]
+    return values[kept], vectors[:, kept]
+
+
+def _roots(poles, columns):
+    """All eigenvalues of diag(poles) + GᵀG, ascending, from the sign changes of the eigenvalues of T(-x)."""
+    from scipy.optimize import brentq
+
+    def eigenvalues(x):
+        return np.linalg.eigvalsh(np.eye(len(columns)) + (columns / (poles - x)) @ columns.T)
+
+    # poles closer than this are one: what lies between them is found to this relative accuracy
+    beside = 1e-11
+    poles = np.asarray(poles, float)
+    ordered = np.sort(poles)
+    first = ordered[np.append(True, np.diff(ordered) > 4 * beside * ordered[:-1])]
+    last = ordered[np.append(np.diff(ordered) > 4 * beside * ordered[:-1], True)]
+    left, right = first * (1 - beside), last * (1 + beside)
+    top = (ordered[-1] + np.sum(columns**2)) * (1 + beside) + np.finfo(float).tiny
+    roots, negative_before = [], 0
+    for start, end, low, high in zip(left, np.append(left[1:], top), first, right, strict=True):
+        negative, at_end = (int(np.sum(eigenvalues(x) < 0)) for x in (high, end))
+        # the inertia counts on both sides of the poles: what is between stays at them
+        inside = int(np.sum((poles >= start) & (poles <= high)))
+        roots += [low] * (inside + negative_before - negative)
+        for index in range(at_end, negative):
+            roots.append(brentq(lambda x, i=index: eigenvalues(x)[i], high, end, xtol=1e-300, rtol=np.float64(1e-13)))
+        negative_before = at_end
+    return np.sort(roots)
