@@ -120,7 +120,8 @@ def gaussian_posterior(problem, *, noise, at=None):
 
     with teacher weights :math:`v_k^T = (L_k^\top)^+ (\varphi_k - f_k(0))` and
     :math:`v_k \in \operatorname{range}(L_k)`: weights that no training sample sees stay where they are. At inputs
-    with Jacobians :math:`L_{k*}`, and with :math:`G_k = L_k^+ L_{k*}`, :math:`\bar G = \sum_k b_k^2 G_k`, the outputs have
+    with Jacobians :math:`L_{k*}`, and with :math:`G_k = L_k^+ L_{k*}` and :math:`\bar G = \sum_k b_k^2 G_k`, the
+    outputs have
 
     .. math::
         \text{mean} &= f_*(0) + \textstyle\sum_k b_k G_k^\top (\varphi_k - f_k(0))

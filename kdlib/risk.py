@@ -275,7 +275,7 @@ def optimal_strength(problem, truth, noise, *, at=None, truth_at=None):
     risks = np.array([risk(math.exp(z)) for z in grid])
     best = int(np.argmin(risks))
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
-    refined = minimize_scalar(
+    refined: Any = minimize_scalar(
         lambda z: risk(math.exp(z)), bounds=(low, high), method="bounded", options={"xatol": 1e-9}
     )
     carried = float(np.mean(teacher_bias**2))
