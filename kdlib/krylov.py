@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 CHUNK = 16
+# A length below this many roundings of the largest is noise. In steps of a recurrence it says: the space is complete.
+NOISE = 16
 # A run is checked each time it has grown by this factor; its error is what the last growth changed.
 GROWTH = 1.25
 
@@ -73,7 +75,7 @@ def continue_bidiagonalization(system, state, coefficients, readout):
     rows : array, shape (K, rows)
         J q_j at the readout's inputs: all that is kept of the basis.
     """
-    negligible = jnp.finfo(state.right.dtype).eps
+    negligible = NOISE * jnp.finfo(state.right.dtype).eps
 
     def step(state, coefficient):
         features, outputs = system.forward(state.right)
@@ -116,7 +118,7 @@ def continue_tridiagonalization(operator, state, coefficients, readout):
 
     ``alphas`` and ``betas`` are the diagonal of T and the entries below it.
     """
-    negligible = jnp.finfo(state.right.dtype).eps
+    negligible = NOISE * jnp.finfo(state.right.dtype).eps
 
     def step(state, coefficient):
         image = operator(state.right) - state.beta * state.before
@@ -143,23 +145,26 @@ def tridiagonal_steps(operator, state, coefficients, readout):
     return continue_tridiagonalization(operator, state, coefficients, readout)
 
 
-def early_values(alphas, betas, rows, *, beta, times, xp=np):
+def early_values(alphas, betas, rows, *, beta, eps, times, xp=np):
     """Output changes, energies and lengths of v(t), and the coefficients y(t) of v(t) = Q y(t), from the bidiagonal B.
 
     With B = U Σ Vᵀ and p = β₁ Uᵀe₁:  y(t) = V (1 - exp(-tΣ²)) Σ⁻¹ p  and  E(t) = ½‖β₁e₁ - B y(t)‖².
+    Singular values at the level of noise, for rounding ``eps``, count as 0; the third result says for each time how
+    far modes that are hidden there could have decayed.
     """
     steps = alphas.shape[0]
     matrix = xp.eye(steps + 1, steps) * alphas[None, :] + xp.eye(steps + 1, steps, k=-1) * betas[None, :]
     left, sigma, right = xp.linalg.svd(matrix, full_matrices=False)
     start = beta * left[0]
-    positive = sigma > 0
+    noise = NOISE * eps * sigma[0]
+    positive = sigma > noise
     rates = xp.where(positive, sigma, 1.0) ** 2
     exponent = xp.where(positive[None, :], times[:, None] * rates[None, :], 0.0)
     grown = -xp.expm1(-exponent)
     y = (grown * xp.where(positive, start / xp.where(positive, sigma, 1.0), 0.0)[None, :]) @ right
     left_over = xp.maximum(beta**2 - xp.sum(start**2), 0.0)
     energies = (left_over + xp.sum((xp.exp(-exponent) * start[None, :]) ** 2, axis=1)) / 2
-    return (y @ rows, energies, xp.sqrt(xp.sum(y**2, axis=1))), y
+    return (y @ rows, energies, xp.sqrt(xp.sum(y**2, axis=1))), y, -xp.expm1(-times * noise**2)
 
 
 def late_values(alphas, betas, rows, *, beta, gamma, times, at_limit):
@@ -177,7 +182,8 @@ def late_values(alphas, betas, rows, *, beta, gamma, times, at_limit):
     y = -(np.exp(-exponent) * start) @ vectors.T
     changes, energy, _ = at_limit
     energies = energy + np.sum(rates * (np.exp(-exponent) * start) ** 2, axis=1) / 2
-    return (changes + y @ rows, energies, np.linalg.norm(-np.expm1(-exponent) * start, axis=1)), y
+    values = changes + y @ rows, energies, np.linalg.norm(-np.expm1(-exponent) * start, axis=1)
+    return values, y, np.zeros(times.shape)
 
 
 def differences(values, others, scales, xp=np):
@@ -206,7 +212,7 @@ def run_until_settled(steps, operator, start, readout, evaluate, *, scales, goal
     operator, start, readout
         What it takes, and its first state.
     evaluate : callable
-        Maps (alphas, betas, rows) to (values, coefficients) at all times.
+        Maps (alphas, betas, rows) to (values, coefficients, hidden error) at all times.
     scales : (float, float)
         What errors of outputs and of energies are relative to.
     goal : float
@@ -235,13 +241,17 @@ def run_until_settled(steps, operator, start, readout, evaluate, *, scales, goal
         last = complete or taken >= most_steps
         if not last and taken < next_check:
             continue
-        values, coefficients = evaluate(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
+        # a saturated unit may have to move by 1e200; what overflows counts as not settled
+        with np.errstate(over="ignore", invalid="ignore"):
+            values, coefficients, hidden = evaluate(*(np.concatenate(pieces) for pieces in zip(*parts, strict=True)))
         if complete:
             errors = np.full(coefficients.shape[0], taken * eps)
         elif previous is None:
             errors = np.full(coefficients.shape[0], np.inf)
         else:
             errors = np.maximum(differences(values, previous, scales), eps)
-        if last or errors.max() <= goal:
+        errors = np.where(np.isfinite(values[0]).all(axis=1), np.maximum(errors, hidden), np.inf)
+        # what hides from one recurrence waits for the other
+        if last or errors[hidden <= goal].max(initial=0.0) <= goal:
             return values, coefficients, errors, taken
         previous, next_check = values, max(taken + CHUNK, int(GROWTH * taken))

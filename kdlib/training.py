@@ -58,7 +58,7 @@ def gradient_flow(problem, times, *, at=None):
     -------
     Trajectory
         ``error`` is the difference to a second run at a tolerance one hundred times looser, relative to
-        max(‖y‖, ‖f(0)‖); the true error is usually far below it.
+        max(‖y‖, ‖f(0)‖); the true error is usually of that size or below.
 
     Raises
     ------

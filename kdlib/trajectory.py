@@ -169,8 +169,10 @@ def _follow(problem, times, system, readout):
     scales = float(problem.scale), float(beta) ** 2 / 2
     finite = np.where(forever, 0.0, clock)
 
+    eps = float(jnp.finfo(start.right.dtype).eps)
+
     def early(*run):
-        return early_values(*run, beta=float(beta), times=finite)
+        return early_values(*run, beta=float(beta), eps=eps, times=finite)
 
     values, coefficients, errors, taken = run_until_settled(
         bidiagonal_steps, system, start, readout, early, scales=scales, goal=goal, most_steps=_MOST_EARLY_STEPS
@@ -224,9 +226,11 @@ def _follow_traced(problem, times, system, readout):
     steps = CHUNK * -(-min(unknowns, _TRACED_STEPS) // CHUNK)
     _, *run = bidiagonal_steps(system, start, jnp.zeros(steps, start.right.dtype), readout)
     fewer = max(1, int(steps / GROWTH))
-    values, coefficients = early_values(*run, beta=beta, times=times, xp=jnp)
-    others, _ = early_values(*(part[:fewer] for part in run), beta=beta, times=times, xp=jnp)
-    error = jnp.max(differences(values, others, (problem.scale, beta**2 / 2), jnp))
+    early = functools.partial(early_values, beta=beta, eps=jnp.finfo(start.right.dtype).eps, times=times, xp=jnp)
+    values, coefficients, hidden = early(*run)
+    others, *_ = early(*(part[:fewer] for part in run))
+    changed = differences(values, others, (problem.scale, beta**2 / 2), jnp)
+    error = jnp.max(jnp.maximum(changed, hidden))
     end = KrylovEnd(
         problem.student, jnp.zeros_like(start.right), bidiagonal_steps, system, start, readout,
         coefficients[jnp.argmax(times)],
