@@ -211,6 +211,7 @@ def test_a_stale_row_is_found(verified, path, old, new, changed):
         (CHAPTER_FILE, "# Sums", "# On sums"),
         (CHECKER_FILE, "# the order must not matter", '"""The order must not matter."""'),
         (CHECKER_FILE, "return b + a", "return (  # in the other order\n        b + a\n    )"),
+        (CHECKER_FILE, "def sum_rule(a, b):", "def sum_rule(a: float, b: float) -> Check:"),
     ],
 )
 def test_layout_and_comments_leave_the_rows_valid(verified, path, old, new):

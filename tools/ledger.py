@@ -386,12 +386,13 @@ def _code_digest(name, definitions):
 
 
 def _canonical(part):
-    """What a piece of syntax does, the same on every Python: no comments, no layout, no docstrings."""
+    """What a piece of syntax does, the same on every Python: no comments, layout, docstrings or types of arguments."""
     if isinstance(part, list):
         return "[" + ",".join(_canonical(item) for item in part) + "]"
     if not isinstance(part, ast.AST):
         return repr(part)
-    fields = {name: value for name, value in ast.iter_fields(part) if name not in ("ctx", "kind", "type_comment")}
+    silent = ("ctx", "kind", "type_comment", "returns", *(("annotation",) if isinstance(part, ast.arg) else ()))
+    fields = {name: value for name, value in ast.iter_fields(part) if name not in silent}
     if isinstance(part, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(part) is not None:
         fields["body"] = part.body[1:]
     texts = {name: _canonical(value) for name, value in fields.items() if value not in (None, [])}
