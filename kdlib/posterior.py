@@ -171,7 +171,7 @@ def gaussian_posterior(problem, *, noise, at=None):
     """
     at = check_problem_and_inputs(problem, at)
     noise = non_negative("noise", noise)
-    if is_concrete(problem.lam) and problem.lam == 0:
+    if is_concrete(problem.lam) and float(problem.lam) == 0:
         raise ValueError("problem: expected a strength lam > 0, the precision of the prior; got lam=0")
     labels, lam = LabelMap.of(problem, at), problem.lam
     matrix = labels.matrix(lam)

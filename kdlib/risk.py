@@ -116,7 +116,7 @@ def noise_risk(problem, truth, noise, *, time=math.inf, at=None, truth_at=None):
     """
     inputs, truth, goal = _judged(problem, truth, at, truth_at)
     noise, time = non_negative("noise", noise), _stop(time)
-    if is_concrete(problem.lam) and problem.lam == 0:
+    if is_concrete(problem.lam) and float(problem.lam) == 0:
         expected, matrix = _without_teacher(problem, inputs, truth, time)
     elif math.isinf(time):
         labels = LabelMap.of(problem, inputs)
@@ -204,7 +204,7 @@ def inverse_variance_strength(noise, error, *, correlation=0.0, a=1.0):
     noise, error, a = non_negative("noise", noise), non_negative("error", error), non_negative("a", a)
     rho = real_array("correlation", correlation, ())
     # a product of roots may fall short of ρ = s e by rounding
-    if is_concrete(noise, error, rho) and abs(rho) > noise * error * (1 + 1e-6):
+    if is_concrete(noise, error, rho) and abs(float(rho)) > float(noise) * float(error) * (1 + 1e-6):
         raise ValueError(
             f"correlation: expected at most noise·error = {float(noise * error):.3g} in size; got {float(rho):.3g}"
         )

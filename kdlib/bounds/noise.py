@@ -141,7 +141,7 @@ def noise_variance(problem, noise):
     """
     check_problem_and_inputs(problem, None)
     noise, (lam, a), (n, d) = non_negative("noise", noise), (problem.lam, problem.student.a), problem.x.shape
-    if is_concrete(lam) and lam == 0:
+    if is_concrete(lam) and float(lam) == 0:
         raise ValueError("problem: expected a strength lam > 0; got lam=0, where the student takes up all it can see")
     least = jnp.minimum(lam, a)
     share = a * min(1.0, d / n) * least / (least + lam) ** 2
