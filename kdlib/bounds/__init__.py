@@ -15,6 +15,15 @@ from kdlib.bounds.generalization import (
     rademacher_complexity,
 )
 from kdlib.bounds.noise import beats_labels, beats_teacher, noise_variance
+from kdlib.bounds.rates import (
+    energy_decay,
+    equal_kernel_speedup,
+    interlacing,
+    slow_amplitude,
+    slowest_rate,
+    small_transfer_rates,
+)
+from kdlib.bounds.times import iterations_to_accuracy, time_to_accuracy
 
 __all__ = [
     "Assumption",
@@ -23,8 +32,16 @@ __all__ = [
     "beats_labels",
     "beats_teacher",
     "displacement_norm",
+    "energy_decay",
+    "equal_kernel_speedup",
     "generalization_gap",
+    "interlacing",
+    "iterations_to_accuracy",
     "noise_variance",
     "rademacher_average",
     "rademacher_complexity",
+    "slow_amplitude",
+    "slowest_rate",
+    "small_transfer_rates",
+    "time_to_accuracy",
 ]

@@ -1,0 +1,336 @@
+r"""Bounds on the rates of the kernel flow, and on what decays at them.
+
+Throughout, s² runs over the non-zero eigenvalues of all H_k together, β is the largest of them, and κ is the smallest
+non-zero eigenvalue of H̄. Book: chapter *How fast*.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdlib.bounds.bound import Assumption, Bound
+from kdlib.characteristic import checked, plain_spectrum, pseudo_inverse, reduced
+from kdlib.kernels import tangent_kernel
+from kdlib.limit import fixed_point
+from kdlib.linear_system import LinearSystem, unit_factors
+from kdlib.problem import TransferProblem
+from kdlib.spectrum import decay_rates, slow_modes
+from kdlib.trajectory import kernel_flow
+from kdlib.validation import is_concrete, real_array, time_array
+
+
+def slowest_rate(problem):
+    r"""Bound the slowest non-zero rate from below by the kernels of the units alone.
+
+    .. math:: \mu_{\min}^+(M) \ge \lambda \min_k \lambda_{\min}^+(H_k) .
+
+    Parameters
+    ----------
+    problem : TransferProblem
+
+    Returns
+    -------
+    Bound
+        ``value`` and ``measured`` scalars, in units of 1/time. At λ = 0 the bound is 0 and says nothing.
+
+    Raises
+    ------
+    ValueError
+        If ``problem`` is not a TransferProblem, or all its kernels vanish.
+
+    Notes
+    -----
+    Attained where two units have equal kernels. ``measured`` is :func:`kdlib.decay_rates`.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((2, 2)), jnp.ones(2))
+    >>> problem = kd.TransferProblem(student, jnp.eye(2), jnp.ones(2), jnp.ones((2, 2)), lam=0.5)
+    >>> print(kd.bounds.slowest_rate(problem))
+    slowest rate: measured 0.5 ≥ 0.5
+    """
+    rate = decay_rates(checked(problem), 1)[0]
+    assumptions = (Assumption("λ > 0", problem.lam > 0),)
+    return Bound("slowest rate", problem.lam * kernel_eigenvalues(problem)[0], rate, assumptions, below=True)
+
+
+def interlacing(problem, thresholds):
+    r"""Bound how many rates the labels can push over a threshold: at most n of them, and none back.
+
+    .. math:: 0 \le \#\{\operatorname{eig} M > x\} - \sum_k \#\{\lambda\operatorname{eig} H_k > x\} \le n .
+
+    Parameters
+    ----------
+    problem : TransferProblem
+        With λ > 0.
+    thresholds : array, shape (X,)
+        The x ≥ 0, in units of 1/time.
+
+    Returns
+    -------
+    Bound
+        Row 0 of ``measured``, shape (2, X), is the difference and at most n; row 1 is its negative and at most 0.
+
+    Raises
+    ------
+    ValueError
+        If ``problem`` is not a TransferProblem, λ = 0, or the thresholds are not real numbers.
+
+    Notes
+    -----
+    Counts all rates from the singular values of one matrix as large as rank(M): for ranks up to a few thousand.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.ones((3, 1)), lam=0.5)
+    >>> print(kd.bounds.interlacing(problem, [0.1, 1.0]).measured[0])
+    [0. 1.]
+    """
+    _needs_transfer(problem)
+    thresholds = real_array("thresholds", thresholds, (("X", None),))
+    blocks = problem.lam * kernel_eigenvalues(problem)
+    rates = decay_rates(problem, len(blocks))
+    above, alone = (jnp.sum(values[:, None] > thresholds, axis=0) for values in (rates, blocks))
+    above, alone = above.astype(thresholds.dtype), alone.astype(thresholds.dtype)
+    n, nothing = jnp.full_like(above, len(problem.y)), jnp.zeros_like(above)
+    return Bound(
+        "rates over a threshold beside those of the units alone",
+        jnp.stack([n, nothing]),
+        jnp.stack([above - alone, alone - above]),
+        trivial=jnp.stack([len(blocks) - alone, nothing]),
+    )
+
+
+def energy_decay(problem, times):
+    r"""Bound the energy of the kernel flow when every unit's kernel is positive (Polyak-Łojasiewicz).
+
+    .. math:: E(t) - E_\infty \le e^{-2\lambda h t} (E(0) - E_\infty), \qquad H_k \succeq hI, \qquad
+              E_\infty = \frac{\lambda \lVert y - \bar\varphi \rVert^2}{2(a + \lambda)} .
+
+    Parameters
+    ----------
+    problem : TransferProblem
+        With λ > 0.
+    times : array, shape (T,)
+        Gradient-flow times.
+
+    Returns
+    -------
+    Bound
+        Energies (T,), in squared label units. The assumption that every H_k is positive definite fails for n > d; h is
+        then the smallest non-zero eigenvalue, and the bound can fail too.
+
+    Raises
+    ------
+    ValueError
+        If ``problem`` is not a TransferProblem, λ = 0, or for negative times.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((2, 2)), jnp.ones(2))
+    >>> problem = kd.TransferProblem(student, jnp.eye(2), jnp.ones(2), jnp.ones((2, 2)), lam=0.5)
+    >>> print(kd.bounds.energy_decay(problem, [0.0, 1.0, 5.0]))
+    energy: 3 values measured, all ≤ their bound
+    """
+    _needs_transfer(problem)
+    times = time_array(times, allow_inf=True)
+    student = problem.student
+    values, start = kernel_eigenvalues(problem), problem.energy(student)
+    teacher = student.output_weights @ problem.phi
+    least = problem.lam * jnp.sum((problem.y - teacher) ** 2) / (2 * (student.a + problem.lam))
+    bound = least + jnp.exp(-2 * problem.lam * values[0] * times) * (start - least)
+    positive = len(values) == student.width * len(problem.y)
+    assumptions = (Assumption("every H_k is positive definite", positive),)
+    return Bound("energy", bound, kernel_flow(problem, times).energies, assumptions, trivial=start)
+
+
+def equal_kernel_speedup(problem, times):
+    r"""Bound the distance of the outputs from their limit when all units have one kernel, H_k = H.
+
+    .. math:: \lVert f(t) - f_\infty \rVert \le e^{-(a + \lambda) h t}\, \lVert f(0) - f_\infty \rVert, \qquad
+              h = \lambda_{\min}^+(H) .
+
+    Parameters
+    ----------
+    problem : TransferProblem
+        With an output weight that is not zero.
+    times : array, shape (T,)
+        Gradient-flow times.
+
+    Returns
+    -------
+    Bound
+        Distances (T,), in label units. Where the kernels are not equal, H̄/a takes the place of H, and the bound can
+        fail.
+
+    Raises
+    ------
+    ValueError
+        If ``problem`` is not a TransferProblem, all output weights or all kernels vanish, or for negative times.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((2, 2)), jnp.ones(2))
+    >>> problem = kd.TransferProblem(student, jnp.eye(2), jnp.ones(2), jnp.ones((2, 2)), lam=0.5)
+    >>> print(kd.bounds.equal_kernel_speedup(problem, [1.0]))
+    outputs from their limit: 1 values measured, all ≤ their bound
+    """
+    times, a = time_array(times, allow_inf=True), checked(problem).student.a
+    rates = plain_spectrum(problem)[0]
+    if len(rates) == 0:
+        raise ValueError("problem: expected a student whose outputs can move; got output weights or kernels all zero")
+    path, end = kernel_flow(problem, times).outputs, fixed_point(problem).outputs
+    start = jnp.linalg.norm(problem.student(problem.x) - end)
+    speed = (1 + problem.lam / a) * rates[0]
+    assumptions = (Assumption("all units have the same kernel", _spread(problem) < 1e-8),)
+    measured = jnp.linalg.norm(path - end, axis=1)
+    return Bound("outputs from their limit", start * jnp.exp(-speed * times), measured, assumptions, trivial=start)
+
+
+def small_transfer_rates(problem):
+    r"""Bound how far the rates are from the two time scales of λ → 0.
+
+    With :math:`h_i` the non-zero eigenvalues of H̄ and :math:`\nu_i` those of :math:`N^\top
+    \operatorname{blkdiag}(L_kL_k^\top) N`, N an orthonormal basis of ker J within range(M), the rates are
+
+    .. math:: \lambda\nu_i \Bigl(1 - \frac{\lambda\beta}\kappa\Bigr) \le \mu_i^{\text{slow}} \le \lambda\nu_i, \qquad
+              h_i \le \mu_i^{\text{fast}} \le h_i + \lambda\beta .
+
+    Parameters
+    ----------
+    problem : TransferProblem
+        With λ > 0.
+
+    Returns
+    -------
+    Bound
+        ``measured`` (rank M,): :math:`1 - \mu_i/(\lambda\nu_i)` for slow rates, then :math:`(\mu_i - h_i)/\kappa` for
+        fast ones, both ascending; each is at most ``value`` :math:`= \lambda\beta/\kappa`.
+
+    Raises
+    ------
+    ValueError
+        If ``problem`` is not a TransferProblem, λ = 0, or no output can move.
+
+    Notes
+    -----
+    From dense factors of rank(M): for ranks up to a few thousand.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((2, 2)), jnp.ones(2))
+    >>> problem = kd.TransferProblem(student, jnp.eye(2), jnp.ones(2), jnp.ones((2, 2)), lam=0.01)
+    >>> bound = kd.bounds.small_transfer_rates(problem)
+    >>> print(bound.value[0].round(6), jnp.abs(bound.measured).round(6))
+    0.01 [0.   0.   0.01 0.01]
+    """
+    _needs_transfer(problem)
+    outputs, ratio = output_rates(problem), _transfer_ratio(problem)
+    poles, columns = reduced(pseudo_inverse(LinearSystem.of(problem)))
+    free = np.linalg.svd(columns)[2][len(outputs) :].T
+    slow = np.linalg.svd(np.sqrt(poles)[:, None] * free, compute_uv=False)[::-1] ** 2  # λν
+    rates = np.asarray(decay_rates(problem, len(poles)))
+    count = len(slow)
+    away = np.concatenate([1 - rates[:count] / slow, (rates[count:] - outputs) / outputs[0]])
+    return Bound("rates from their two time scales", jnp.full(away.shape, ratio), away, trivial=1.0)
+
+
+def slow_amplitude(problem):
+    r"""Bound what the slow modes, those with rates of order λ, contribute to the outputs.
+
+    .. math:: \Bigl\lVert \sum_{j\ \text{slow}} e^{-\mu_j t} A_j \Bigr\rVert
+              \le \frac{\lambda\beta}{\sqrt\kappa}\, \lVert v_\infty \rVert \quad\text{for every } t .
+
+    Parameters
+    ----------
+    problem : TransferProblem
+        With λ > 0.
+
+    Returns
+    -------
+    Bound
+        Scalars in label units; ``measured`` at t = 0.
+
+    Raises
+    ------
+    ValueError
+        If ``problem`` is not a TransferProblem, λ = 0, or there are no slow modes or no fast ones.
+
+    Notes
+    -----
+    From dense factors of rank(M): for ranks up to a few thousand.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.array([[0.0], [1.0]]), jnp.ones(2))
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.ones((2, 1)), lam=0.01)
+    >>> print(kd.bounds.slow_amplitude(problem))
+    slow modes in the outputs: measured 0.00146 ≤ 0.0094
+    """
+    _needs_transfer(problem)
+    count = len(kernel_eigenvalues(problem)) - len(output_rates(problem))
+    if count == 0:
+        raise ValueError("problem: expected more non-zero rates than those of the tangent kernel; got no slow mode")
+    measured = jnp.linalg.norm(jnp.sum(slow_modes(problem, count).amplitudes, axis=0))
+    return Bound("slow modes in the outputs", slow_amplitude_bound(problem), measured, trivial=start_of_energy(problem))
+
+
+def _needs_transfer(problem):
+    if not isinstance(problem, TransferProblem) or not is_concrete(problem.lam) or problem.lam == 0:
+        came = "lam=0" if isinstance(problem, TransferProblem) else type(problem).__name__
+        raise ValueError(f"problem: expected a TransferProblem with lam > 0; got {came}")
+
+
+@eqx.filter_jit
+def _squared_factors(system):
+    return jax.lax.map(lambda slopes: unit_factors(system.x, slopes)[1] ** 2, system.slopes)
+
+
+def kernel_eigenvalues(problem):
+    """The non-zero eigenvalues of all H_k together, ascending."""
+    values = np.asarray(_squared_factors(LinearSystem.of(problem))).ravel()
+    if not np.any(values > 0):
+        raise ValueError("problem: expected a unit whose kernel is not zero; got slopes that are zero on all samples")
+    return np.sort(values[values > 0])
+
+
+def output_rates(problem):
+    """The non-zero eigenvalues of H̄, ascending."""
+    rates = plain_spectrum(checked(problem))[0]
+    if len(rates) == 0:
+        raise ValueError("problem: expected a student whose outputs can move; got output weights or kernels all zero")
+    return rates
+
+
+def _transfer_ratio(problem):
+    """λβ/κ."""
+    return problem.lam * kernel_eigenvalues(problem)[-1] / output_rates(problem)[0]
+
+
+def slow_amplitude_bound(problem):
+    """S = λβ‖v_∞‖/√κ."""
+    size = jnp.linalg.norm(fixed_point(problem).displacement)
+    return problem.lam * kernel_eigenvalues(problem)[-1] / np.sqrt(output_rates(problem)[0]) * size
+
+
+def start_of_energy(problem):
+    """√(2(E(0) - E_∞)) = ‖A v_∞‖, which the outputs' distance from their limit never exceeds."""
+    features, outputs = LinearSystem.of(problem).forward(fixed_point(problem).displacement)
+    return jnp.sqrt(jnp.sum(features**2) + jnp.sum(outputs**2))
+
+
+@eqx.filter_jit
+def _spread(problem):
+    """The largest distance of a unit's kernel from H̄/a, relative to the length of H̄/a."""
+    x, slopes = problem.x, problem.student.derivative(problem.x)
+    gram, mean = x @ x.T, tangent_kernel(problem.student, x) / problem.student.a
+    away = jax.lax.map(lambda row: jnp.linalg.norm(row[:, None] * gram * row[None, :] - mean), slopes)
+    return jnp.max(away) / jnp.linalg.norm(mean)
