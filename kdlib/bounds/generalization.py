@@ -17,9 +17,10 @@ import numpy as np
 from kdlib.bounds.bound import Assumption, Bound
 from kdlib.kernels import rank_tolerance, tangent_kernel
 from kdlib.limit import fixed_point
-from kdlib.linear_system import LinearSystem, Readout, unit_factors
+from kdlib.linear_system import LinearSystem, unit_factors
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
+from kdlib.trajectory import kernel_flow
 from kdlib.validation import is_concrete, non_negative, real_array
 
 _MOST_ENUMERATED, _DRAWS = 14, 4096
@@ -181,8 +182,8 @@ def displacement_norm(problem):
     return Bound("distance of the limit from the start", value, measured)
 
 
-def generalization_gap(problem, x_test, y_test, *, delta, margin=1.0):
-    r"""Bound the test error of the student that the kernel flow ends at.
+def generalization_gap(problem, x_test, y_test, *, delta, margin=1.0, time=jnp.inf):
+    r"""Bound the test error of the student that the kernel flow reaches.
 
     With probability at least 1 - δ over an i.i.d. sample, at once for all v, and with
     :math:`B = \max(1, \lceil \lVert v \rVert \rceil)` and the ramp loss
@@ -203,6 +204,8 @@ def generalization_gap(problem, x_test, y_test, *, delta, margin=1.0):
         The probability δ, in (0, 1), with which the sample may be misleading.
     margin : float
         γ > 0, chosen without the sample, in label units.
+    time : float
+        The gradient-flow time at which training stops; ``inf`` for its limit. It may be chosen with the sample in view.
 
     Returns
     -------
@@ -240,17 +243,19 @@ def generalization_gap(problem, x_test, y_test, *, delta, margin=1.0):
     y_test = _two_labels("y_test", real_array("y_test", y_test, (("k", x_test.shape[0]),)))
     y = _two_labels("problem.y", problem.y)
     delta, margin = real_array("delta", delta, ()), real_array("margin", margin, ())
+    time = real_array("time", time, (), finite=False)
     if is_concrete(delta) and not 0 < delta < 1:
         raise ValueError(f"delta: expected a probability between 0 and 1; got {float(delta)}")
     if is_concrete(margin) and not margin > 0:
         raise ValueError(f"margin: expected a positive number; got {float(margin)}")
-    limit, net, n = fixed_point(problem), problem.student, len(y)
-    radius = jnp.maximum(1.0, jnp.ceil(jnp.linalg.norm(limit.displacement)))
-    ramp = jnp.mean(jnp.clip(1 - y * limit.outputs / margin, 0, 1))
+    net, n = problem.student, len(y)
+    path = kernel_flow(problem, jnp.reshape(time, (1,)), at=jnp.concatenate([problem.x, x_test]))
+    outputs = path.outputs[0]
+    radius = jnp.maximum(1.0, jnp.ceil(np.sqrt(net.width) * path.movement[0]))
+    ramp = jnp.mean(jnp.clip(1 - y * outputs[:n] / margin, 0, 1))
     complexity = 2 * radius * jnp.sqrt(_kernel_trace(net, problem.x)) / (margin * n)
     confidence = jnp.sqrt(2 * jnp.log(radius * (radius + 1) / delta) / n)
-    outputs = net(x_test) + Readout.of(net, x_test)(limit.displacement)
-    wrong = jnp.mean((y_test * outputs <= 0).astype(outputs.dtype))
+    wrong = jnp.mean((y_test * outputs[n:] <= 0).astype(outputs.dtype))
     trust = Assumption("i.i.d. sample, start and margin chosen without it (taken on trust)", True)
     return Bound("test error", ramp + complexity + confidence, wrong, (trust,), trivial=1.0)
 
@@ -280,7 +285,7 @@ def _teacher_radius(system):
         mean, inverses, bracket, length = total
         total = (
             mean + weight**2 * left @ left.T,
-            inverses + weight**2 * (left * inverse**2) @ left.T,
+            inverses + weight**2 * (left * inverse[None, :] ** 2) @ left.T,
             bracket - weight * left @ carried,
             length + jnp.sum((inverse * carried) ** 2),
         )
