@@ -131,8 +131,9 @@ def kernel_flow(problem, times, *, at=None):
     Notes
     -----
     A step costs 4·m·n·d flops. A pole γ costs a factorization of m·n²·min(n, d) flops, and serves a few decades of
-    time. Under ``jit`` and ``vmap`` there is one Golub-Kahan run with the number of steps fixed beforehand;
-    ``error`` then says what was reached.
+    time. Under ``jit``, ``grad`` and ``vmap`` there is one Golub-Kahan run with the number of steps fixed beforehand;
+    ``error`` then says what was reached. Derivatives of outputs, energies and movement in λ, labels, features of the
+    teacher and times go through the Laplace transform, see :func:`laplace_flow`.
 
     References
     ----------
@@ -220,22 +221,62 @@ def _follow(problem, times, system, readout):
 
 
 def _follow_traced(problem, times, system, readout):
-    """Golub-Kahan with the number of steps fixed beforehand, for ``jit`` and ``vmap``."""
+    """Golub-Kahan with the number of steps fixed beforehand, for ``jit``, ``grad`` and ``vmap``."""
+    values, coefficients, error = _fixed_steps(problem, times, system, readout)
+    system, readout = jax.lax.stop_gradient((system, readout))
+    start, _ = start_bidiagonalization(system)
+    end = KrylovEnd(
+        problem.student, jnp.zeros_like(start.right), bidiagonal_steps, system, start, readout,
+        coefficients[jnp.argmax(times)],
+    )  # fmt: skip
+    return values, error, _goal(system.slopes.dtype), end
+
+
+@eqx.filter_custom_jvp
+def _fixed_steps(problem, times, system, readout):
+    """Values, coefficients of the latest weights, and the error estimate."""
     start, beta = start_bidiagonalization(system)
     unknowns = min(start.right.size, system.slopes.size + system.output_gap.size)
-    steps = CHUNK * -(-min(unknowns, _TRACED_STEPS) // CHUNK)
+    # more steps than unknowns: without orthogonalisation the slow modes come late
+    steps = CHUNK * -(-min(4 * unknowns, _TRACED_STEPS) // CHUNK)
     _, *run = bidiagonal_steps(system, start, jnp.zeros(steps, start.right.dtype), readout)
     fewer = max(1, int(steps / GROWTH))
     early = functools.partial(early_values, beta=beta, eps=jnp.finfo(start.right.dtype).eps, times=times, xp=jnp)
     values, coefficients, hidden = early(*run)
     others, *_ = early(*(part[:fewer] for part in run))
     changed = differences(values, others, (problem.scale, beta**2 / 2), jnp)
-    error = jnp.max(jnp.maximum(changed, hidden))
-    end = KrylovEnd(
-        problem.student, jnp.zeros_like(start.right), bidiagonal_steps, system, start, readout,
-        coefficients[jnp.argmax(times)],
-    )  # fmt: skip
-    return values, error, _goal(system.slopes.dtype), end
+    return values, coefficients, jnp.max(jnp.maximum(changed, hidden))
+
+
+@_fixed_steps.def_jvp
+def _fixed_steps_jvp(primals, tangents):
+    # A recurrence that has lost orthogonality, or broken down, has no useful derivative; the flow itself has one.
+    values, coefficients, error = _fixed_steps(*primals)
+    _, moved = eqx.filter_jvp(_smooth_values, primals, tangents)
+    return (values, coefficients, error), (moved, jnp.zeros_like(coefficients), jnp.zeros_like(error))
+
+
+def _smooth_values(problem, times, system, readout):
+    """The same values through the Laplace transform: a sum of resolvents, smooth in everything."""
+    from kdlib.laplace import _invert as invert  # the one route rests on the other's type
+
+    inside = (times > 0) & jnp.isfinite(times)
+    values, _, _ = invert(system, readout, jnp.where(inside, times, 1.0))
+    force = system.adjoint(system.target)
+    clock = jnp.where(times == 0, times, 0.0)
+    length = jnp.sqrt(jnp.sum(force**2))
+    at_start = (
+        clock[:, None] * readout(force)[None, :],
+        problem.energy(problem.student) - clock * length**2,
+        clock * length,
+    )
+    at_limit = _at_limit(problem, fixed_point(problem), readout)
+
+    def choose(value, start, limit):
+        forever, zero = (rows.reshape(-1, *[1] * (value.ndim - 1)) for rows in (jnp.isinf(times), times == 0))
+        return jnp.where(forever, limit[None], jnp.where(zero, start, value))
+
+    return tuple(choose(*parts) for parts in zip(values, at_start, at_limit, strict=True))
 
 
 def _put(values, rows, new):
