@@ -133,7 +133,8 @@ def schur_complement(operator, x):
         slopes, weight, right, inverse = unit
         columns = weight * slopes[:, None] * (system.x @ right.T)
         kept = inverse > 0
-        return total + (columns * jnp.where(kept, 1 / (1 / jnp.where(kept, inverse, 1.0) - x), 0.0)) @ columns.T, None
+        factors = jnp.where(kept, 1 / (1 / jnp.where(kept, inverse, 1.0) - x), 0.0)
+        return total + (columns * factors[None, :]) @ columns.T, None
 
     start = jnp.eye(system.x.shape[0], dtype=system.x.dtype)
     units = system.slopes, system.output_weights, operator.right, operator.inverse

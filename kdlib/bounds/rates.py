@@ -94,7 +94,7 @@ def interlacing(problem, thresholds):
     thresholds = real_array("thresholds", thresholds, (("X", None),))
     blocks = problem.lam * kernel_eigenvalues(problem)
     rates = decay_rates(problem, len(blocks))
-    above, alone = (jnp.sum(values[:, None] > thresholds, axis=0) for values in (rates, blocks))
+    above, alone = (jnp.sum(values[:, None] > thresholds[None, :], axis=0) for values in (rates, blocks))
     above, alone = above.astype(thresholds.dtype), alone.astype(thresholds.dtype)
     n, nothing = jnp.full_like(above, len(problem.y)), jnp.zeros_like(above)
     return Bound(
@@ -189,7 +189,7 @@ def equal_kernel_speedup(problem, times):
     start = jnp.linalg.norm(problem.student(problem.x) - end)
     speed = (1 + problem.lam / a) * rates[0]
     assumptions = (Assumption("all units have the same kernel", _spread(problem) < 1e-8),)
-    measured = jnp.linalg.norm(path - end, axis=1)
+    measured = jnp.linalg.norm(path - end[None, :], axis=1)
     return Bound("outputs from their limit", start * jnp.exp(-speed * times), measured, assumptions, trivial=start)
 
 

@@ -22,7 +22,8 @@ def time_to_accuracy(problem, accuracy):
               \frac1\kappa \log\frac{\varepsilon_0}{\delta - S} \Bigr\}, \qquad
               S = \frac{\lambda\beta}{\sqrt\kappa}\lVert v_\infty\rVert,
 
-    with :math:`\varepsilon_0 = \sqrt{2(E(0) - E_\infty)}`, the second only for δ > S: a tolerance that is coarser than what the slow modes contribute.
+    with :math:`\varepsilon_0 = \sqrt{2(E(0) - E_\infty)}`, the second only for δ > S: a tolerance that is coarser than
+    what the slow modes contribute.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ def time_to_accuracy(problem, accuracy):
     fastest = float(largest_rate(problem).value)
 
     def distance(times):
-        return np.linalg.norm(np.asarray(kernel_flow(problem, times).outputs - end), axis=1)
+        return np.linalg.norm(np.asarray(kernel_flow(problem, times).outputs - end[None, :]), axis=1)
 
     measured = _last_above(distance, float(tolerance), 1e-6 / fastest, 4 * float(value))
     return Bound("time to accuracy", value, measured)
