@@ -8,7 +8,7 @@ r"""Output-level transfer, Hinton's form: the student sees the teacher's outputs
 Up to a constant this is the problem without a teacher, with soft labels ỹ and a clock that runs 1 + λ times as fast.
 So everything here is a change of labels and times.
 
-Book: chapter *Output transfer*.
+Book: chapter *Soft labels*.
 """
 
 import dataclasses
