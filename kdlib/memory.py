@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import roots_jacobi
 
-from kdlib.laplace import seen_directions
+from kdlib.contour import seen_directions
 from kdlib.linear_system import LinearSystem, Readout, unit_factors
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
@@ -96,8 +96,9 @@ def memory_flow(problem, times, *, at=None):
                    - \int_0^t K(t - \tau)\, (y - f(\tau))\, d\tau .
 
     Collocation at 16 Radau points on panels whose lengths double. The exponentials of the memory are integrated
-    exactly against the collocation polynomial, so fast forgetting costs nothing; fast learning meets an implicit rule. A
-    route to the same flow as :func:`kernel_flow` and :func:`laplace_flow` that knows neither M nor a transform.
+    exactly against the collocation polynomial, so fast forgetting costs nothing; fast learning meets an implicit
+    rule. A route to the same flow as :func:`kernel_flow` and :func:`laplace_flow` that knows neither M nor a
+    transform.
 
     Parameters
     ----------

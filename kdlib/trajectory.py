@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdlib.contour import invert
 from kdlib.krylov import (
     CHUNK,
     GROWTH,
@@ -258,8 +259,6 @@ def _fixed_steps_jvp(primals, tangents):
 
 def _smooth_values(problem, times, system, readout):
     """The same values through the Laplace transform: a sum of resolvents, smooth in everything."""
-    from kdlib.laplace import _invert as invert  # the one route rests on the other's type
-
     inside = (times > 0) & jnp.isfinite(times)
     values, _, _ = invert(system, readout, jnp.where(inside, times, 1.0))
     force = system.adjoint(system.target)
