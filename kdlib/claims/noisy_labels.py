@@ -340,36 +340,3 @@ def noise_budget(problem, noise):
     dense = _Dense.of(problem)
     kept = np.mean(np.var(_ends(dense, _white_noise(dense.y.size, noise)), axis=0))
     return Check.at_most("noise-budget", kept, noise_variance(problem, noise).value, _TOLERANCE, noise**2)
-
-
-def early_stopping(problem, truth, noise, time):
-    """Without a teacher, stopped at a time t: every mode of H̄ has a best time of its own (chapter *Noisy labels*).
-
-    The sum over the modes and `noise_risk` against students that follow the dense exponential of M on labels with the
-    exact moments; mode by mode, the risk at its stated best time against that a little earlier and later.
-    λ > 0 breaks a hypothesis.
-    """
-    dense, truth, label = _Dense.of(problem), np.asarray(truth), "early-stopping"
-    J, start, square = dense.J, dense.b @ dense.start, noise**2
-    moved = _weights_at(dense.A.T @ dense.A, J, time)
-    labels = truth + _white_noise(truth.size, noise)
-    outputs = start + (labels - start) @ (J @ moved).T
-    values, vectors = np.linalg.eigh(J @ J.T)
-    values = np.where(values > _SMALLEST * values[-1], values, 0.0)
-    start_error = vectors.T @ (start - truth)
-
-    def modes(t):
-        kept = np.exp(-values * t)
-        return kept**2 * start_error**2 + square * (1 - kept) ** 2
-
-    stated, scale = np.mean(modes(time)), _scale(square, np.mean(start_error**2))
-    best = np.log1p(start_error**2 / square) / np.where(values > 0, values, 1.0)
-    least = start_error**2 * square / (start_error**2 + square)
-    library = noise_risk(problem, truth, noise, time=time).total
-    at_best = np.where(values > 0, modes(best), least)
-    return Check.worst(
-        Check.compare(label, _risk(outputs, truth), stated, _TOLERANCE, scale, "students"),
-        Check.compare(label, library, stated, _TOLERANCE, scale, "noise_risk"),
-        Check.compare(label, at_best, least, _TOLERANCE, scale, "least"),
-        Check.at_most(label, least, modes(time), _TOLERANCE, scale, "never below"),
-    )

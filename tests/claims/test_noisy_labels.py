@@ -197,16 +197,3 @@ def test_noise_budget_needs_a_teacher(monkeypatch):
     monkeypatch.setattr(checkers, "_ends", lambda dense, *rest: run(checkers._Dense.of(weak), *rest))
     problem, _, noise, *_ = draw(1, SQUARE, activation="tanh", lam=5.0)
     assert claims.noise_budget(problem, noise).margin <= 0.01
-
-
-@pytest.mark.claim("early-stopping")
-def test_early_stopping(cases, ledger):
-    for seed in cases:
-        problem, truth, noise, *_ = draw(seed, ANY, lam=0.0)
-        ledger(claims.early_stopping(problem, truth, noise, 10.0 ** np.random.default_rng(seed).uniform(-2, 2)))
-
-
-@pytest.mark.counterexample("early-stopping")
-def test_early_stopping_needs_lambda_zero():
-    problem, truth, noise, *_ = draw(1, ANY, activation="tanh", lam=1.0)
-    assert claims.early_stopping(problem, truth, noise, 3.0).margin <= 0.01
