@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib.characteristic import checked, count, plain_spectrum, poles_of, pseudo_inverse, reduced
-from kdlib.kernels import rank_tolerance, tangent_kernel
+from kdlib.kernels import rank_tolerance
 from kdlib.limit import fixed_point
 from kdlib.linear_system import LinearSystem
 
@@ -143,19 +143,8 @@ def slow_modes(problem, k):
     [False False  True]
     """
     rates, modes = _slowest(checked(problem), k)
-    modes = jnp.asarray(modes, problem.x.dtype)
-    system = LinearSystem.of(problem)
-    seen = jax.vmap(system.outputs)(modes)
-    share = jnp.einsum("kmd,md->k", modes, fixed_point(problem).displacement)
-    largest = jnp.max(jnp.linalg.eigvalsh(tangent_kernel(problem.student, problem.x)))
-    rounding = rank_tolerance(modes.dtype, *problem.x.shape) * jnp.sqrt(largest)
-    return SlowModes(
-        rates=jnp.asarray(rates, modes.dtype),
-        amplitudes=-share[:, None] * seen,
-        visible=jnp.linalg.norm(seen, axis=1) > rounding,
-        residuals=_residuals(system, modes, jnp.asarray(rates, modes.dtype)),
-        modes=modes,
-    )
+    dtype, limit = problem.x.dtype, fixed_point(problem).displacement
+    return _described(LinearSystem.of(problem), jnp.asarray(rates, dtype), jnp.asarray(modes, dtype), limit)
 
 
 def largest_rate(problem):
@@ -211,6 +200,17 @@ def _solve(operator, v):
 @eqx.filter_jit
 def _product(system, v):
     return system.adjoint(system.forward(v))
+
+
+@eqx.filter_jit
+def _described(system, rates, modes, limit):
+    """The modes with what the outputs see of them."""
+    seen = jax.lax.map(system.outputs, modes)
+    share = jnp.einsum("kmd,md->k", modes, limit)
+    kernel = system.slopes.T * system.output_weights[None, :] ** 2 @ system.slopes * (system.x @ system.x.T)
+    largest = jnp.sqrt(jnp.max(jnp.linalg.eigvalsh(kernel)))
+    visible = jnp.linalg.norm(seen, axis=1) > rank_tolerance(modes.dtype, *system.x.shape) * largest
+    return SlowModes(rates, -share[:, None] * seen, visible, _residuals(system, modes, rates), modes)
 
 
 @eqx.filter_jit
