@@ -1,0 +1,121 @@
+"""Every public function of arrays differentiates and maps: λ, labels, teacher, times, inputs, where it has them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kdlib as kd
+from tests.problems import random_problem
+
+# one plain problem, one with repeated and one with antipodal samples: recurrences break down, singular values meet
+PROBLEMS = {"plain": (6, 3, 4, 0), "repeated": (6, 5, 4, 2), "antipodal": (6, 5, 4, 3)}
+TEACHER = ("lam", "y", "phi")
+TIMED = (*TEACHER, "times")
+
+
+def route(function, *wrt, mapped="lam"):
+    """A function of a problem and times, what it is differentiated in, and what it is mapped over."""
+    return function, wrt, mapped
+
+
+def rescaled(problem, times):
+    return problem.student.with_weights(problem.student.weights * times[0])
+
+
+ROUTES = {
+    "energy": route(lambda p, t: p.energy(p.student.with_weights(0.9 * p.student.weights))[None], *TEACHER),
+    "kernel_flow": route(lambda p, t: kd.kernel_flow(p, t).outputs, *TIMED),
+    "kernel_flow, energies": route(lambda p, t: kd.kernel_flow(p, t).energies, *TIMED),
+    "kernel_flow, movement": route(lambda p, t: kd.kernel_flow(p, t).movement, *TIMED, mapped="y"),
+    "kernel_flow at": route(lambda p, t: kd.kernel_flow(p, t, at=2 * p.x[:2]).outputs, *TIMED),
+    "laplace_flow": route(lambda p, t: kd.laplace_flow(p, t).outputs, *TIMED),
+    "memory_flow": route(lambda p, t: kd.memory_flow(p, t).outputs, *TIMED),
+    "gradient_flow": route(lambda p, t: kd.gradient_flow(p, t).outputs, *TIMED),
+    "gradient_descent": route(lambda p, t: kd.gradient_descent(p, 0.1 * t[0], [3, 7]).outputs, *TIMED),
+    "output_flow": route(lambda p, t: kd.output_flow(p, t).outputs, *TIMED),
+    "output_gradient_flow": route(lambda p, t: kd.output_gradient_flow(p, t).outputs, *TIMED),
+    "fixed_point": route(lambda p, t: kd.fixed_point(p).features, *TEACHER),
+    "fixed_point, outputs": route(lambda p, t: kd.fixed_point(p).outputs, *TEACHER, mapped="y"),
+    "output_fixed_point": route(lambda p, t: kd.output_fixed_point(p).outputs, *TEACHER),
+    "characteristic_matrix": route(lambda p, t: kd.characteristic_matrix(p, t[0]), "lam", "times"),
+    "resolvent": route(lambda p, t: kd.resolvent(p, t[0]), *TIMED),
+    "output_transform": route(lambda p, t: kd.output_transform(p, t[0]), *TIMED),
+    "memory_kernel": route(lambda p, t: kd.memory_kernel(p, t), "lam", "times"),
+    "unit_kernels": route(lambda p, t: kd.unit_kernels(rescaled(p, t), p.x), "times", mapped="times"),
+    "tangent_kernel": route(lambda p, t: kd.tangent_kernel(rescaled(p, t), p.x), "times", mapped="times"),
+    "limit_kernel, tanh": route(lambda p, t: kd.limit_kernel(t[0] * p.x, activation="tanh"), "times", mapped="times"),
+    "limit_kernel, erf": route(lambda p, t: kd.limit_kernel(t[0] * p.x, activation="erf"), "times", mapped="times"),
+    "early_stopping_filter": route(lambda p, t: kd.early_stopping_filter(p.y**2, t[0]), "y", "times", mapped="y"),
+    "ridge_filter": route(lambda p, t: kd.ridge_filter(p.y**2, t[0]), "y", "times", mapped="y"),
+    "gaussian_posterior": route(lambda p, t: kd.gaussian_posterior(p, noise=t[0]).mean, *TEACHER),
+    "noise_risk": route(lambda p, t: kd.noise_risk(p, 0 * p.y, t[0]).total[None], *TIMED),
+    "alignment": route(lambda p, t: kd.alignment(p.student, p.x, p.y).shares, "y", mapped="y"),
+}  # fmt: skip
+
+
+def arguments(case):
+    m, n, d, seed = PROBLEMS[case]
+    weights, signs, activation, x, y, phi, _ = random_problem((m, n, d), "tanh", seed)
+    fixed = (weights, signs, activation, x)
+    return fixed, {"lam": jnp.asarray(0.5), "y": y, "phi": phi, "times": jnp.asarray([0.3, 2.0, 40.0])}
+
+
+def value(function, fixed, free):
+    weights, signs, activation, x = fixed
+    student = kd.TwoLayerNetwork(weights, signs, activation)
+    problem = kd.TransferProblem(student, x, free["y"], free["phi"], lam=free["lam"])
+    return function(problem, free["times"])
+
+
+@pytest.mark.parametrize(
+    ("name", "case"), [*((name, "repeated") for name in ROUTES), ("kernel_flow", "plain"), ("kernel_flow", "antipodal")]
+)
+def test_gradients_are_those_of_differences(name, case):
+    function, wrt, _ = ROUTES[name]
+    fixed, free = arguments(case)
+
+    @jax.grad
+    def gradient(part):
+        return jnp.sum(jnp.sin(value(function, fixed, free | part)))
+
+    def difference(part, step):
+        moved = {key: free[key] + step * direction for key, direction in part.items()}
+        return np.sum(np.sin(np.asarray(value(function, fixed, free | moved))))
+
+    part = {key: jnp.asarray(free[key]) for key in wrt}
+    found = gradient(part)
+    rng = np.random.default_rng(0)
+    for key in wrt:
+        direction = {key: rng.normal(size=np.shape(free[key]))}
+        step = 1e-4
+        expected = (difference(direction, step) - difference(direction, -step)) / (2 * step)
+        size = max(1.0, float(np.linalg.norm(found[key])))
+        assert abs(np.sum(found[key] * direction[key]) - expected) <= 1e-5 * size, key
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_a_map_over_problems_is_a_loop_over_them(name):
+    function, _, mapped = ROUTES[name]
+    fixed, free = arguments("repeated")
+    stack = jnp.stack([free[mapped] * factor for factor in (1.0, 0.5, 2.0)])
+    together = jax.vmap(lambda part: value(function, fixed, free | {mapped: part}))(stack)
+    alone = jnp.stack([value(function, fixed, free | {mapped: part}) for part in stack])
+    np.testing.assert_allclose(together, alone, rtol=1e-6, atol=1e-8 * max(1.0, float(jnp.max(jnp.abs(alone)))))
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_the_start_and_the_end_of_the_kernel_flow_differentiate_too(case):
+    fixed, free = arguments(case)
+    times = jnp.asarray([0.0, jnp.inf])
+
+    def outputs(lam):
+        return value(lambda p, t: kd.kernel_flow(p, t).outputs, fixed, free | {"lam": lam, "times": times})
+
+    limit = jax.jacfwd(lambda lam: value(lambda p, t: kd.fixed_point(p).outputs, fixed, free | {"lam": lam}))
+    slopes = jax.jacrev(outputs)(free["lam"])
+    np.testing.assert_array_equal(slopes[0], 0.0)
+    np.testing.assert_allclose(slopes[1], limit(free["lam"]), atol=1e-9)
+    speed = jax.jacrev(lambda t: value(lambda p, t: kd.kernel_flow(p, t).outputs[0], fixed, free | {"times": t[None]}))
+    early = value(lambda p, t: kd.kernel_flow(p, t).outputs, fixed, free | {"times": jnp.asarray([0.0, 1e-7])})
+    np.testing.assert_allclose(speed(jnp.zeros(())), (early[1] - early[0]) / 1e-7, rtol=1e-5, atol=1e-5)
