@@ -302,8 +302,7 @@ def best_stopping_time(problem, truth, noise):
         time = min((first, float(grid[best]), float(refined.x), last), key=risk)
     dtype = problem.x.dtype
     value = trained if math.isinf(time) else risk(time)
-    numbers = (jnp.asarray(number, dtype) for number in (time, value, trained))
-    return StoppingTime(*numbers, jnp.asarray(mode_times, dtype))
+    return StoppingTime(*(jnp.asarray(part, dtype) for part in (time, value, trained, mode_times)))
 
 
 def _modes(kernel):

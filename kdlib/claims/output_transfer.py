@@ -5,6 +5,7 @@
 """
 
 import numpy as np
+from equinox import filter_jit
 from scipy.integrate import solve_ivp
 
 from kdlib.claims import Check
@@ -15,6 +16,9 @@ from kdlib.output_transfer import output_fixed_point, output_flow, output_gradie
 from kdlib.training import gradient_descent
 
 _SMALLEST = 3e-7  # singular values below this fraction of the largest count as zero, eigenvalues below its square
+
+# compiled, since thousands of small problems call them
+_end_told_features, _end_told_outputs = filter_jit(fixed_point), filter_jit(output_fixed_point)
 
 
 def _teacher(dense):
@@ -91,9 +95,8 @@ def output_transfer_limit(problem, times):
     soft = (dense.y + dense.lam * teacher) / (1 + dense.lam)
     parts = np.where(seen, modes.T @ (soft - f0), 0.0)
     multipliers = modes @ np.divide(parts, rates, out=np.zeros_like(parts), where=seen)
-    stated = dense.start + dense.b[:, None] * np.einsum(
-        "kdi,kdj,j->ki", dense.blocks, dense.blocks, multipliers, optimize=True
-    )
+    moved = dense.blocks @ multipliers
+    stated = dense.start + dense.b[:, None] * (np.swapaxes(dense.blocks, 1, 2) @ moved[:, :, None])[:, :, 0]
     left, sigma, right = np.linalg.svd(A, full_matrices=False)
     measured = np.zeros(2 * rates.size)
     measured[: sigma.size] = sigma**2
@@ -102,7 +105,7 @@ def output_transfer_limit(problem, times):
     left, sigma, right = left[:, kept], sigma[kept], right[kept]
     path = (-np.expm1(-np.outer(times, sigma**2)) / sigma * (left.T @ g)) @ right
     by_modes = f0 + (-np.expm1(-(1 + dense.lam) * np.outer(times, rates)) * parts) @ modes.T
-    flow, end = output_flow(problem, times), output_fixed_point(problem)
+    flow, end = output_flow(problem, times), _end_told_outputs(problem)
     scale = max(dense.scale, np.linalg.norm(teacher))
     size = max(scale, np.linalg.norm(dense.start), np.max(np.abs(features)))
     return Check.worst(
@@ -161,7 +164,7 @@ def same_outputs_other_features(problem):
     rest = dense.b[:, None] * ((dense.y - teacher) - kernels @ explained[:, 1]) / (1 + dense.lam)
     scale = max(dense.feature_scale, np.linalg.norm(teacher))
     lengths = np.sum(near**2) + np.sum((far - near) ** 2)
-    ends = fixed_point(problem), output_fixed_point(problem)
+    ends = _end_told_features(problem), _end_told_outputs(problem)
     found = np.asarray(ends[0].features) - np.asarray(ends[1].features)
     return Check.worst(
         Check.compare(label, dense.b @ taught, dense.b @ told, tolerance, scale, "outputs"),

@@ -6,7 +6,7 @@ stacked system, exponentiate or solve dense matrices, or run gradient descent st
 
 import numpy as np
 import scipy.linalg
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from kdlib.claims import Check
 from kdlib.claims.limit import _capacity
@@ -22,7 +22,7 @@ _SMALLEST = 1e-13  # eigenvalues below this fraction of the largest count as zer
 
 def _constants():
     """κ = max (1 - e⁻ᶻ)(1 + z)/z, where eᶻ = 1 + z + z², and χ = max of the two Bayes risks' ratio."""
-    z = brentq(lambda z: np.exp(z) - 1 - z - z**2, 1.0, 3.0)
+    z = root_scalar(lambda z: np.exp(z) - 1 - z - z**2, bracket=(1.0, 3.0)).root
     grid = np.linspace(2.0, 5.0, 30001)
     ratio = (grid * np.exp(-2 * grid) + np.expm1(-grid) ** 2) * (1 + grid) / grid
     return (1 + z) ** 2 / (1 + z + z**2), np.max(ratio) * (1 + 1e-9)
