@@ -7,7 +7,8 @@ Three nouns carry the package, in the order of the book:
   and where they end, :func:`fixed_point`;
 * *claims*: :mod:`kdlib.claims`, one executable check per statement of the book.
 
-``kdlib.claims``, ``kdlib.datasets``, ``kdlib.figures`` and ``kdlib.widgets`` are imported on first use.
+``kdlib.claims``, ``kdlib.datasets``, ``kdlib.figures``, ``kdlib.image_files`` and ``kdlib.widgets`` are imported on
+first use.
 """
 
 import importlib
@@ -35,9 +36,20 @@ __all__ = [
     "unit_kernels",
 ]
 
-_ON_FIRST_USE = ("bounds", "claims", "datasets", "figures", "widgets")
+_ON_FIRST_USE = ("bounds", "claims", "datasets", "figures", "image_files", "widgets")
 # Public name -> its module, imported on first use: `import kdlib` stays fast.
 _HOME = {
+    "SelfDistillation": "distillation",
+    "greedy_order": "tickets",
+    "lead_order": "tickets",
+    "self_distillation": "distillation",
+    "smallest_ticket": "tickets",
+    "ticket": "tickets",
+    "ticket_losses": "tickets",
+    "KernelMachine": "teachers",
+    "kernel_machine_teacher": "teachers",
+    "random_fourier_features": "teachers",
+    "trained_teacher": "teachers",
     "Alignment": "filters",
     "StoppingTime": "filters",
     "alignment": "filters",
