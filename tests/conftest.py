@@ -2,8 +2,8 @@
 
 `pytest` checks each claim on a few random problems; `pytest --sweep` (`make verify`) on many, and
 writes each outcome to ``book/claims.json`` as it comes.  A sweep that was stopped goes on where it
-was: a claim whose statement, test, checker and library are those of its row is not swept again.
-Delete the file to sweep all of them anew.
+was: a claim whose statement, test, checker and library are those of its row goes on with the seeds
+after those of the row.  Delete the file to sweep all of them anew.
 """
 
 import functools
@@ -19,12 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# random problems for a claim: (algebraic, networks are trained)
-CASES = {False: (200, 20), True: (10_000, 300)}
+# Random problems for a claim: where it is algebraic, and where networks are trained.
+SHORT, LONG = (200, 20), (10_000, 300)
 
 
 def pytest_addoption(parser):
     parser.addoption("--sweep", action="store_true", help="the long run: many cases, all pages, book/claims.json")
+    parser.addoption("--cases", type=int, default=LONG[0], help="cases of an algebraic claim in a sweep (%(default)s)")
 
 
 def pytest_configure(config):
@@ -40,15 +41,14 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     sweep = config.getoption("--sweep")
-    if sweep:
-        rows, facts = _ledger.rows(ROOT), current()
+    done = swept() if sweep else {}
     for item in items:
         claim = item.get_closest_marker("claim")
         if item.get_closest_marker("verify") and not sweep:
             item.add_marker(pytest.mark.skip(reason="long: runs with --sweep"))
-        elif claim and sweep:
-            row, fact = rows.get(claim.args[0]), facts.get(claim.args[0], {})
-            if row and row["cases"] >= CASES[True][trains(claim)] and row.items() >= fact.items():
+        elif claim:
+            item.seeds = range(done.get(claim.args[0], 0), case_count(config, claim.kwargs.get("trains", False)))
+            if not item.seeds:
                 item.add_marker(pytest.mark.skip(reason="swept already, and nothing has changed since"))
 
 
@@ -59,8 +59,20 @@ def current():
     return {label: {**fact, "library": library(fact["chapter"].replace("-", "_"))} for label, fact in facts.items()}
 
 
-def trains(claim):
-    return bool(claim and claim.kwargs.get("trains", False))
+def swept():
+    """How many cases of each claim have been swept since its statement or code last changed."""
+    facts, rows = current(), _ledger.rows(ROOT)
+    return {
+        label: rows[label]["cases"] for label in facts if label in rows and rows[label].items() >= facts[label].items()
+    }
+
+
+def case_count(config, trains):
+    """Cases of one claim: in a sweep, trained networks take the share that they have in the long one."""
+    if not config.getoption("--sweep"):
+        return SHORT[trains]
+    cases = config.getoption("--cases")
+    return max(1, cases * LONG[1] // LONG[0]) if trains else cases
 
 
 @pytest.fixture
@@ -72,7 +84,7 @@ def sweep(request):
 @pytest.fixture
 def cases(request):
     """Seeds of the random problems of one test."""
-    return list(range(CASES[request.config.getoption("--sweep")][trains(request.node.get_closest_marker("claim"))]))
+    return list(getattr(request.node, "seeds", range(SHORT[0])))
 
 
 @pytest.fixture
@@ -81,14 +93,14 @@ def ledger(request, cases):
     claim = request.node.get_closest_marker("claim")
     assert claim, "only a test marked `claim` reports to the ledger"
     assert not hasattr(request.node, "callspec"), "one claim, one test: loop over the cases instead of parametrizing"
-    record = {"label": claim.args[0], "cases": 0, "worst_margin": float("inf")}
+    record = {"label": claim.args[0], "first": cases[0], "cases": 0, "worst_margin": float("inf")}
     request.node.user_properties.append(("claim", record))
 
     def report(check):
         assert check.label == claim.args[0], f"the check is of {check.label}, the test of {claim.args[0]}"
         record["cases"] += 1
         record["worst_margin"] = min(record["worst_margin"], check.margin)
-        assert check.holds, f"case {record['cases'] - 1}: {check}"
+        assert check.holds, f"case {record['first'] + record['cases'] - 1}: {check}"
 
     yield report
     assert record["cases"] >= len(cases), f"{record['cases']} cases reported, {len(cases)} asked for"
@@ -112,12 +124,14 @@ class Sweep:
             self.passed.discard(label)
         if report.failed or report.when == "teardown":
             rows = {name: row for name, row in _ledger.rows(ROOT).items() if name in self.facts}
-            rows.pop(label, None)
+            before = rows.pop(label, {})
             if label in self.passed and label in self.facts:
                 # json knows no infinity: null stands for an error of 0 in all cases
                 margin = record["worst_margin"]
+                if record["first"] > 0 and before["worst_margin"] is not None:
+                    margin = min(margin, before["worst_margin"])
                 margin = None if margin == float("inf") else float(f"{margin:.3g}")
-                rows[label] = self.facts[label] | {"cases": record["cases"], "worst_margin": margin}
+                rows[label] = self.facts[label] | {"cases": record["first"] + record["cases"], "worst_margin": margin}
             _ledger.write(rows, ROOT)
 
     @pytest.hookimpl(trylast=True)

@@ -310,9 +310,16 @@ def test_the_sweep_writes_rows_and_goes_on_where_it_was(tree):
     code, output = run(tree, "--sweep")
     assert code == 0 and "3 passed" in output, output
 
-    # rows of a shorter sweep do not count as done
-    books.write(books.rows(tree) | {"sum-rule": books.rows(tree)["sum-rule"] | {"cases": 1000}}, tree)
-    code, output = run(tree, "--sweep")
+
+def test_a_longer_sweep_goes_on_with_the_next_seeds(tree):
+    code, output = run(tree, "--sweep", "--cases", "100")
+    assert code == 0 and {row["cases"] for row in books.rows(tree).values()} == {100, 3}, output
+    # the earlier seeds are not run again, and their worst margin stays
+    row = books.rows(tree)["sum-rule"] | {"worst_margin": 5.0}
+    books.write(books.rows(tree) | {"sum-rule": row}, tree)
+    code, output = run(tree, "--sweep", "--cases", "150", "-k", "sum_rule")
+    assert code == 0 and books.rows(tree)["sum-rule"] == row | {"cases": 150}, output
+    code, output = run(tree, "--sweep", "--cases", "150")
     assert code == 0 and "2 passed, 1 skipped" in output, output
 
 
