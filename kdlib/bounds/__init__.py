@@ -7,6 +7,7 @@ Book: Parts III and IV.
 """
 
 from kdlib.bounds.bound import Assumption, Bound
+from kdlib.bounds.finite_width import finite_width_gap, finite_width_gap_posterior
 from kdlib.bounds.generalization import (
     RademacherAverage,
     displacement_norm,
@@ -14,6 +15,7 @@ from kdlib.bounds.generalization import (
     rademacher_average,
     rademacher_complexity,
 )
+from kdlib.bounds.lazy import Suprema, activation_suprema, kernel_drift, weight_movement
 from kdlib.bounds.noise import beats_labels, beats_teacher, noise_variance
 from kdlib.bounds.rates import (
     energy_decay,
@@ -23,20 +25,26 @@ from kdlib.bounds.rates import (
     slowest_rate,
     small_transfer_rates,
 )
+from kdlib.bounds.tickets import units_needed
 from kdlib.bounds.times import iterations_to_accuracy, time_to_accuracy
 
 __all__ = [
     "Assumption",
     "Bound",
     "RademacherAverage",
+    "Suprema",
+    "activation_suprema",
     "beats_labels",
     "beats_teacher",
     "displacement_norm",
     "energy_decay",
     "equal_kernel_speedup",
+    "finite_width_gap",
+    "finite_width_gap_posterior",
     "generalization_gap",
     "interlacing",
     "iterations_to_accuracy",
+    "kernel_drift",
     "noise_variance",
     "rademacher_average",
     "rademacher_complexity",
@@ -44,4 +52,6 @@ __all__ = [
     "slowest_rate",
     "small_transfer_rates",
     "time_to_accuracy",
+    "weight_movement",
+    "units_needed",
 ]

@@ -1,0 +1,273 @@
+r"""How far training moves a student of finite width: its weights, its residuals, its kernel.
+
+The energy E pays for all movement. What is left of it for that is Δ = E(0) - E*, with E* = λ‖y - φ̄‖²/(2(a + λ)) the
+least energy that any features have; so Σ_k ∫‖ẇ_k‖² dt ≤ Δ, at any width.
+
+Book: chapter *How wide is wide enough?*
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdlib.bounds.bound import Assumption, Bound
+from kdlib.kernels import tangent_kernel
+from kdlib.network import activation_pair
+from kdlib.problem import TransferProblem
+from kdlib.training import gradient_flow
+from kdlib.trajectory import check_problem_and_inputs
+from kdlib.validation import is_concrete, real_array, time_array
+
+_SUPREMA = {
+    "tanh": (1.0, 4 / (3 * np.sqrt(3))),
+    "erf": (2 / np.sqrt(np.pi), np.sqrt(8 / np.pi) * np.exp(-0.5)),
+    "softplus": (1.0, 0.25),
+}
+_GRID = 4097
+
+
+class Suprema(NamedTuple):
+    """sup |σ'| and sup |σ''|."""
+
+    slope: jax.Array
+    curvature: jax.Array
+
+
+def activation_suprema(activation, reach):
+    r"""Return the steepest slope and the largest curvature of an activation.
+
+    .. math:: B_1 = \sup |\sigma'|, \qquad B_2 = \sup |\sigma''| .
+
+    Parameters
+    ----------
+    activation : {"tanh", "erf", "softplus"} or callable
+    reach : float
+        For a callable the suprema are over :math:`|z| \le` reach. Those of a name are over all z, and exact.
+
+    Returns
+    -------
+    Suprema
+        ``slope`` B₁ and ``curvature`` B₂.
+
+    Raises
+    ------
+    ValueError
+        For the ReLU and for a callable whose slope jumps or is not finite; for a reach that is not a positive finite
+        number.
+
+    Notes
+    -----
+    A callable is differentiated by JAX on a grid of 4097 points: a spike between them is missed.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> print([round(float(sup), 4) for sup in kd.bounds.activation_suprema("tanh", 1.0)])
+    [1.0, 0.7698]
+    >>> print([round(float(sup), 4) for sup in kd.bounds.activation_suprema(jnp.sin, 1.0)])
+    [1.0, 0.8415]
+    """
+    _, slope = activation_pair(activation)
+    reach = real_array("reach", reach, ())
+    if is_concrete(reach) and not reach > 0:
+        raise ValueError(f"reach: expected a number greater than 0; got {float(reach)}")
+    if isinstance(activation, str):
+        if activation not in _SUPREMA:
+            raise ValueError(
+                f"activation: expected one with a bounded second derivative, such as 'tanh', 'erf' or 'softplus'; got "
+                f"{activation!r}, whose slope jumps"
+            )
+        return Suprema(*(jnp.asarray(sup, reach.dtype) for sup in _SUPREMA[activation]))
+    grid = reach * jnp.linspace(-1.0, 1.0, _GRID, dtype=reach.dtype)
+    slopes, curvatures = jax.jvp(slope, (grid,), (jnp.ones_like(grid),))
+    suprema = Suprema(jnp.max(jnp.abs(slopes)), jnp.max(jnp.abs(curvatures)))
+    # a difference quotient of σ' is a value of σ'' somewhere: where it is much larger, σ' jumps or has a kink
+    steepest = jnp.max(jnp.abs(jnp.diff(slopes))) / (grid[1] - grid[0])
+    smooth = jnp.isfinite(suprema.slope + suprema.curvature) & (steepest <= 2 * suprema.curvature + 1e-3)
+    if is_concrete(smooth) and not smooth:
+        raise ValueError(
+            f"activation: expected a callable with a continuous second derivative on [-{reach:.3g}, {reach:.3g}]; got "
+            f"sup|σ'| = {suprema.slope:.3g}, sup|σ''| = {suprema.curvature:.3g}, and slopes that change at a rate of "
+            f"{steepest:.3g}"
+        )
+    return suprema
+
+
+class Constants(eqx.Module):
+    r"""The numbers that bounds at finite width are made of, by the names of the book.
+
+    ``budget`` is Δ, ``energy`` E(0), ``beta`` = B₁‖X‖, ``gamma`` = B₂ max‖x_i‖ ‖X‖, ``weights`` the \|b_k\|, ``lead``
+    the ‖φ_k - f_k(0)‖, ``trust`` what is assumed of the activation.
+    """
+
+    energy: jax.Array
+    budget: jax.Array
+    beta: jax.Array
+    gamma: jax.Array
+    weights: jax.Array
+    lead: jax.Array
+    lam: jax.Array
+    trust: Assumption
+
+    @classmethod
+    def of(cls, problem, horizon):
+        student, x, lam = problem.student, problem.x, problem.lam
+        energy, floor = problem.energy(student), jnp.zeros(())
+        if problem.phi is not None:
+            error = jnp.sum((problem.y - student.output_weights @ problem.phi) ** 2)
+            floor = jnp.where(lam > 0, lam * error / (2 * jnp.where(lam > 0, student.a + lam, 1.0)), 0.0)
+        budget = jnp.maximum(energy - floor, 0.0)
+        longest = jnp.max(jnp.linalg.norm(x, axis=1))
+        # no weight vector moves by more than sqrt(Δt), so no preactivation leaves this interval
+        reach = jnp.max(jnp.abs(student.weights @ x.T)) + longest * jnp.sqrt(budget * horizon)
+        slope, curvature = activation_suprema(student.activation, jnp.maximum(reach, jnp.finfo(reach.dtype).tiny))
+        spectral = jnp.linalg.norm(x, 2)
+        named = isinstance(student.activation, str)
+        kind = "σ′, σ″ bounded" if named else "σ′, σ″ bounded (their suprema from a grid, taken on trust)"
+        return cls(
+            energy=energy,
+            budget=budget,
+            beta=slope * spectral,
+            gamma=curvature * longest * spectral,
+            weights=jnp.abs(student.output_weights),
+            lead=jnp.linalg.norm(problem.feature_gap, axis=1),
+            lam=lam,
+            trust=Assumption(kind, True),
+        )
+
+    @property
+    def push(self):
+        r"""\|b_k\| √(2E(0)) + λ‖φ_k - f_k(0)‖, shape (m,): what drives unit k at the start is at most this."""
+        return self.weights * jnp.sqrt(2 * self.energy) + self.lam * self.lead
+
+    def residuals(self, times):
+        """R_k(t) ≥ ‖r_k(s)‖ for all s ≤ t, shape (T, m)."""
+        growth = self.beta * jnp.sqrt(self.lam * self.energy * times)
+        return self.push[None, :] + growth[:, None] * self.weights[None, :]
+
+    def movements(self, times):
+        """D_k(t) = β∫R_k ≥ ‖w_k(t) - w_k(0)‖, shape (T, m)."""
+        growth = 2 / 3 * self.beta * jnp.sqrt(self.lam * self.energy * times)
+        return self.beta * times[:, None] * (self.push[None, :] + growth[:, None] * self.weights[None, :])
+
+
+def weight_movement(problem, times):
+    r"""Bound the distance that any unit's weights have moved by then.
+
+    .. math:: \max_k \lVert w_k(t) - w_k(0) \rVert \le \beta \max_k \Bigl[
+              \bigl( |b_k| \sqrt{2E(0)} + \lambda \lVert \varphi_k - f_k(0) \rVert \bigr) t
+              + \tfrac23 |b_k| \beta \sqrt{\lambda E(0)}\, t^{3/2} \Bigr],
+              \qquad \beta = \sup|\sigma'| \lVert X \rVert .
+
+    Parameters
+    ----------
+    problem : TransferProblem
+        With a smooth activation.
+    times : array, shape (T,)
+        Finite gradient-flow times in any order.
+
+    Returns
+    -------
+    Bound
+        Shape (T,). ``measured`` is that of the trained network. The trivial bound is √(Δt): what the energy pays for
+        if one unit has it all.
+
+    Raises
+    ------
+    ValueError
+        For the ReLU; for NaN, negative or infinite times.
+
+    Notes
+    -----
+    Falls like m^(-1/2) where E(0) stays bounded and the teacher is within O(m^(-1/2)) of every unit.
+    Attained as t → 0 by a unit that starts where σ is steepest. The network is trained from each time to the next.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((16, 1)), jnp.tile(jnp.array([1.0, -1.0]), 8))
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), None, lam=0.0)
+    >>> bound = kd.bounds.weight_movement(problem, [0.1, 1.0])
+    >>> print(bool(bound.holds), [round(float(slack), 2) for slack in bound.slack])
+    True [1.05, 1.59]
+    """
+    times, constants = check_times(problem, times)
+    start = problem.student.weights
+    moved = [jnp.max(jnp.linalg.norm(net.weights - start, axis=1)) for net in networks(problem, times)]
+    value = jnp.max(constants.movements(times), axis=1)
+    trivial = jnp.sqrt(constants.budget * times)
+    return Bound("weight movement", value, jnp.stack(moved), (constants.trust,), trivial=trivial)
+
+
+def kernel_drift(problem, times):
+    r"""Bound how far the tangent kernel has drifted by then.
+
+    .. math:: \lVert \bar H(t) - \bar H(0) \rVert \le 2 \beta \gamma \min\Bigl\{
+              \Bigl( \sum_k b_k^4 \Bigr)^{1/2} \sqrt{\Delta t},\ \sum_k b_k^2 D_k(t) \Bigr\},
+              \qquad \gamma = \sup|\sigma''| \max_i \lVert x_i \rVert\, \lVert X \rVert,
+
+    with β and D_k(t), the bound of unit k's movement, of :func:`weight_movement`.
+
+    Parameters
+    ----------
+    problem : TransferProblem
+        With a smooth activation.
+    times : array, shape (T,)
+        Finite gradient-flow times in any order.
+
+    Returns
+    -------
+    Bound
+        Shape (T,), spectral norms. ``measured`` is that of the trained network. The trivial bound is the larger of
+        ‖H̄(0)‖ and aβ²: both kernels are positive semidefinite.
+
+    Raises
+    ------
+    ValueError
+        For the ReLU; for NaN, negative or infinite times.
+
+    Notes
+    -----
+    Falls like m^(-1/2) where E(0) stays bounded: with signs ±1 the sum of the b_k⁴ is 1/m. No unit's teacher
+    need be near.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork.init(jax.random.key(0), 64, 3)
+    >>> problem = kd.TransferProblem(student, jnp.eye(3), jnp.ones(3), None, lam=0.0)
+    >>> bound = kd.bounds.kernel_drift(problem, [0.1, 1.0])
+    >>> print(bool(bound.holds), bool(bound.met))
+    True True
+    """
+    times, constants = check_times(problem, times)
+    x, student = problem.x, problem.student
+    before = tangent_kernel(student, x)
+    drift = [jnp.linalg.norm(tangent_kernel(net, x) - before, 2) for net in networks(problem, times)]
+    together = jnp.sqrt(jnp.sum(constants.weights**4) * constants.budget * times)
+    alone = constants.movements(times) @ constants.weights**2
+    value = 2 * constants.beta * constants.gamma * jnp.minimum(together, alone)
+    trivial = jnp.maximum(jnp.linalg.norm(before, 2), student.a * constants.beta**2)
+    trivial = jnp.broadcast_to(trivial, value.shape)
+    return Bound("kernel drift", value, jnp.stack(drift), (constants.trust,), trivial=trivial)
+
+
+def check_times(problem, times):
+    """The times as an array, and the constants up to the latest of them, or `ValueError`."""
+    check_problem_and_inputs(problem, None)
+    times = time_array(times, allow_inf=False)
+    return times, Constants.of(problem, jnp.max(times))
+
+
+def networks(problem, times):
+    """The trained network at each time, in the order asked for; the flow goes on from each time to the next."""
+    clock, net, reached = np.asarray(times), problem.student, {0.0: problem.student}
+    distinct = np.unique(clock[clock > 0])
+    for stride, time in zip(np.diff(distinct, prepend=0.0), distinct, strict=True):
+        # the flow is autonomous: a student that starts where the last one stood takes the same path
+        going_on = TransferProblem(net, problem.x, problem.y, problem.phi, lam=problem.lam)
+        net = reached[float(time)] = gradient_flow(going_on, [stride]).network
+    return [reached[float(time)] for time in clock]
