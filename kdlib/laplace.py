@@ -115,6 +115,7 @@ def resolvent(problem, s, vector=None):
     s = _laplace_point(problem, s)
     system = LinearSystem.of(problem)
     _refuse_poles(system, s, jnp.ones_like(system.output_weights, bool))
+    _refuse_rates(system, s)
     if vector is None:
         return _solve_force(system, s)
     vector = real_array("vector", vector, (("m", problem.student.width), ("d", problem.student.dim)))
@@ -153,7 +154,7 @@ def output_transform(problem, s, *, at=None):
     """
     at = check_problem_and_inputs(problem, at)
     s = _laplace_point(problem, s)
-    if is_concrete(s) and s == 0:
+    if is_concrete(s) and complex(s) == 0:
         raise ValueError("s: expected a number other than 0, where the transform has a pole of residue f(∞); got 0")
     change = Readout.of(problem.student, at)(resolvent(problem, s))
     return (problem.student(at) + change) / s
@@ -265,10 +266,21 @@ def _refuse_poles(system, s, units):
         return
     if s == 0 and system.lam == 0:
         raise ValueError("s: expected a number other than 0, since lam is 0 and T(s) = I + H̄/s; got 0")
-    if s == 0 or (s.imag != 0 if s.dtype.kind == "c" else s > 0):
-        return
-    if _clearance(system, s, units) <= 8 * jnp.finfo(system.slopes.dtype).eps:
+    if _on_negative_axis(s) and _clearance(system, s, units) <= 8 * jnp.finfo(system.slopes.dtype).eps:
         raise ValueError(f"s: expected a number that is no pole -λh, h an eigenvalue of a unit's kernel; got {s}")
+
+
+def _refuse_rates(system, s):
+    """Raise `ValueError` where a concrete s is, to rounding, -μ with μ an eigenvalue of M: T(s) is singular."""
+    if not is_concrete(s, *jax.tree.leaves(system)) or not _on_negative_axis(s):
+        return
+    values = np.linalg.svd(_characteristic_matrix(system, s), compute_uv=False)
+    if values[-1] <= 8 * values.size * np.finfo(values.dtype).eps * values[0]:
+        raise ValueError(f"s: expected a number that is no characteristic value, where T(s) is singular; got {s}")
+
+
+def _on_negative_axis(s):
+    return complex(s).imag == 0 and complex(s).real < 0
 
 
 @eqx.filter_jit

@@ -144,7 +144,7 @@ def memory_flow(problem, times, *, at=None):
     """
     at = check_problem_and_inputs(problem, at)
     times = time_array(times, allow_inf=True)
-    if is_concrete(times) and jnp.isinf(times).any():
+    if is_concrete(times) and np.isinf(np.asarray(times)).any():
         raise ValueError(
             "times: expected finite times, since the equation is solved panel by panel; got inf. "
             "The limit of the frozen-kernel system is fixed_point(problem)"
