@@ -42,6 +42,13 @@ class Dataset:
     ------
     ValueError
         For a shape that does not fit, numbers that are complex or not finite, and half a pair.
+
+    Examples
+    --------
+    >>> import kdlib as kd
+    >>> data = kd.datasets.circle()
+    >>> data.name, data.x.shape, data.y.shape
+    ('12 points on the circle', (12, 2), (12,))
     """
 
     x: np.ndarray
@@ -94,6 +101,18 @@ def circle(n=12):
     -------
     Dataset
         d = 2; the test inputs are 360 points around the whole circle, in order, for curves.
+
+    Raises
+    ------
+    ValueError
+        Unless n is a positive integer.
+
+    Examples
+    --------
+    >>> import kdlib as kd
+    >>> data = kd.datasets.circle(4)
+    >>> data.x.round(2).tolist(), data.y.tolist(), data.x_test.shape
+    ([[0.95, 0.31], [0.0, 1.0], [-0.95, 0.31], [-0.59, -0.81]], [1.0, 1.0, 1.0, -1.0], (360, 2))
     """
     n = _positive("n", n)
     angles = 2 * np.pi * (np.arange(n) + 0.25) / (n + 1 - n % 2)
@@ -135,6 +154,13 @@ def digits(classes=(0, 1), *, train=60, test=None, seed=0):
     References
     ----------
     E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
+
+    Examples
+    --------
+    >>> import kdlib as kd
+    >>> data = kd.datasets.digits((0, 1), train=40)
+    >>> data.x.shape, data.x_test.shape, data.name
+    ((40, 64), (320, 64), 'digits 0 against 1')
     """
     from sklearn.datasets import load_digits
 
@@ -171,6 +197,17 @@ def gaussian(n, d, *, test=200, seed=0):
     Returns
     -------
     Dataset
+
+    Raises
+    ------
+    ValueError
+        Unless n, d and test are positive integers.
+
+    Examples
+    --------
+    >>> import kdlib as kd
+    >>> kd.datasets.gaussian(5, 3, test=2).x.shape
+    (5, 3)
     """
     n, d, test = _positive("n", n), _positive("d", d), _positive("test", test)
     rows = np.random.default_rng(seed).standard_normal((1 + n + test, d))
@@ -185,10 +222,28 @@ def flip(y, count, *, seed=0):
 
     Which ones is drawn once for a seed: those of a smaller count are among those of a larger one.
 
+    Parameters
+    ----------
+    y : array, shape (n,)
+        Labels.
+    count : int
+        How many to negate.
+    seed : int
+
+    Returns
+    -------
+    array, shape (n,)
+
     Raises
     ------
     ValueError
         Unless count is an integer from 0 to n.
+
+    Examples
+    --------
+    >>> import numpy as np, kdlib as kd
+    >>> int(np.sum(kd.datasets.flip(np.ones(10), 3) == -1))
+    3
     """
     y = _array("y", y, "n", {})
     count = _integer("count", count)
@@ -220,6 +275,15 @@ def load(path):
     ValueError
         If the file is not what its name says.  The message has the file, what was expected, what came.
         Pickled objects are never unpacked.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy as np, kdlib as kd
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder) / "mine.npz"
+    ...     np.savez(file, x=np.eye(2), y=np.array([1.0, -1.0]))
+    ...     kd.datasets.load(file).y.tolist()
+    [1.0, -1.0]
     """
     path = Path(path)
     readers = {".npz": _read_npz, ".csv": _read_csv}

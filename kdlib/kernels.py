@@ -49,6 +49,13 @@ def unit_kernels(net, x):
     ------
     ValueError
         For inputs of a wrong shape or with values that are not finite.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork([[0.0, 0.0], [0.0, 0.0]], [1.0, -1.0])
+    >>> kd.unit_kernels(net, jnp.eye(2)).tolist()  # slope 1 everywhere: each is the Gram matrix
+    [[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]]
     """
     slopes = _check_network(net).derivative(x)
     gram = jnp.asarray(x) @ jnp.asarray(x).T
@@ -79,6 +86,14 @@ def tangent_kernel(net, x, x2=None):
     References
     ----------
     Jacot, Gabriel, Hongler, *Neural Tangent Kernel*, NeurIPS 2018.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork([[0.0, 0.0], [0.0, 0.0]], [1.0, -1.0])
+    >>> print(kd.tangent_kernel(net, jnp.eye(2), jnp.array([[1.0, 2.0]])))
+    [[1.]
+     [2.]]
     """
     slopes = _check_network(net).derivative(x)
     slopes2 = slopes if x2 is None else net.derivative(real_array("x2", x2, (("n2", None), ("d", net.dim))))
@@ -126,6 +141,12 @@ def limit_kernel(x, x2=None, *, activation):
     Cho and Saul, *Kernel Methods for Deep Learning*, NeurIPS 2009 (ReLU). Williams, *Computing with Infinite
     Networks*, NeurIPS 1997 (erf). Daniely, Frostig, Singer, *Toward Deeper Understanding of Neural Networks*,
     NeurIPS 2016 (Hermite series).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> kd.limit_kernel(jnp.array([[1.0], [2.0]]), activation="relu").tolist()  # half of the units are on
+    [[0.5, 1.0], [1.0, 2.0]]
     """
     activation_pair(activation)
     x = real_array("x", x, (("n", None), ("d", None)))

@@ -30,6 +30,17 @@ class FixedPoint(eqx.Module):
         v_∞ = w(∞) - w(0).
     residual : array, scalar
         ‖c - M v_∞‖ relative to ‖c‖: how stationary the point is, whatever the rank decisions.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork(jnp.zeros((1, 2)), jnp.ones(1))
+    >>> problem = kd.TransferProblem(net, jnp.eye(2), jnp.ones(2), jnp.zeros((1, 2)), lam=0.5)
+    >>> limit = kd.fixed_point(problem)
+    >>> limit.features.round(6).tolist(), limit.displacement.round(6).tolist()
+    ([[0.666667, 0.666667]], [[0.666667, 0.666667]])
+    >>> float(abs(limit.unlearnable).max().round(6))  # n = d: the unit can follow its teacher everywhere
+    0.0
     """
 
     outputs: jax.Array
@@ -71,6 +82,14 @@ def fixed_point(problem):
     features' own size, unless units have ranges that all but coincide: rounding then meets 1/λ.
     A singular value of :math:`L_k` counts as zero below ``10 max(n, d) eps`` of the largest. A problem with values
     near that line is judged by ``residual``. Units are taken in blocks: memory stays O(m(n + d) + n²).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork(jnp.zeros((1, 2)), jnp.ones(1))
+    >>> problem = kd.TransferProblem(net, jnp.eye(2), jnp.ones(2), jnp.zeros((1, 2)), lam=0.5)
+    >>> kd.fixed_point(problem).outputs.round(6).tolist()  # (y + λφ̄)/(1 + λ)
+    [0.666667, 0.666667]
     """
     if not isinstance(problem, TransferProblem):
         raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")

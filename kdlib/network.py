@@ -71,6 +71,17 @@ class TwoLayerNetwork(eqx.Module):
     Notes
     -----
     The network is a JAX pytree. The ReLU's derivative at 0 is taken to be 0.
+
+    Examples
+    --------
+    >>> import jax, jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork([[1.0, 0.0], [0.0, 2.0]], [1.0, -1.0], "relu")
+    >>> net.features(jnp.array([[3.0, 1.0]])).tolist()
+    [[3.0], [2.0]]
+    >>> print(f"{net(jnp.array([[3.0, 1.0]]))[0]:.4f}")  # (3 - 2)/√2
+    0.7071
+    >>> kd.TwoLayerNetwork.init(jax.random.key(0), 100, 8).weights.shape
+    (100, 8)
     """
 
     weights: jax.Array

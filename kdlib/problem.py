@@ -33,6 +33,14 @@ class TransferProblem(eqx.Module):
     ------
     ValueError
         For a wrong shape, values that are not finite, complex numbers, λ < 0, empty data, or a missing teacher.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork(jnp.zeros((1, 2)), jnp.ones(1))
+    >>> problem = kd.TransferProblem(net, jnp.eye(2), jnp.ones(2), jnp.zeros((1, 2)), lam=0.5)
+    >>> float(problem.energy(net)), problem.output_gap.tolist()
+    (1.0, [1.0, 1.0])
     """
 
     student: TwoLayerNetwork

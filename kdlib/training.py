@@ -77,6 +77,14 @@ def gradient_flow(problem, times, *, at=None):
     References
     ----------
     Kidger, *On Neural Differential Equations*, 2022 (diffrax).
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork(jnp.zeros((1, 2)), jnp.ones(1))
+    >>> problem = kd.TransferProblem(net, jnp.eye(2), jnp.ones(2), jnp.zeros((1, 2)), lam=0.5)
+    >>> [f"{value:.4f}" for value in kd.gradient_flow(problem, [0.0, 1.0, 50.0]).outputs[:, 0]]
+    ['0.0000', '0.4669', '0.6667']
     """
     at = check_problem_and_inputs(problem, at)
     times = time_array(times, allow_inf=False)
@@ -164,6 +172,15 @@ def gradient_descent(problem, step_size, steps, *, at=None):
     Notes
     -----
     Under ``jit``, ``grad`` and ``vmap`` the weights of all steps are kept: N·m·d numbers for N steps.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork(jnp.zeros((1, 2)), jnp.ones(1))
+    >>> problem = kd.TransferProblem(net, jnp.eye(2), jnp.ones(2), jnp.zeros((1, 2)), lam=0.5)
+    >>> path = kd.gradient_descent(problem, 0.1, [0, 1, 2])
+    >>> print(path.times, [f"{value:.4f}" for value in path.outputs[:, 0]])
+    [0.  0.1 0.2] ['0.0000', '0.0997', '0.1821']
     """
     at = check_problem_and_inputs(problem, at)
     step_size = real_array("step_size", step_size, ())

@@ -55,6 +55,17 @@ class Trajectory(eqx.Module):
         Whether the route reached its stated accuracy.
     network : TwoLayerNetwork
         The network at the latest time.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork(jnp.zeros((1, 2)), jnp.ones(1))
+    >>> problem = kd.TransferProblem(net, jnp.eye(2), jnp.ones(2), jnp.zeros((1, 2)), lam=0.5)
+    >>> path = kd.kernel_flow(problem, [1.0, 0.0])
+    >>> path.times.tolist(), path.energies.round(6).tolist(), bool(path.converged)
+    ([1.0, 0.0], [0.366525, 1.0], True)
+    >>> path.network.weights.round(6).tolist()
+    [[0.517913, 0.517913]]
     """
 
     times: jax.Array
@@ -141,6 +152,14 @@ def kernel_flow(problem, times, *, at=None):
     Golub and Kahan, *Calculating the Singular Values and Pseudo-Inverse of a Matrix*, 1965. Paige and Saunders,
     *LSQR*, 1982. Hochbruck and Lubich, *On Krylov Subspace Approximations to the Matrix Exponential Operator*, 1997.
     van den Eshof and Hochbruck, *Preconditioning Lanczos Approximations to the Matrix Exponential*, 2006.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork(jnp.zeros((1, 2)), jnp.ones(1))
+    >>> problem = kd.TransferProblem(net, jnp.eye(2), jnp.ones(2), jnp.zeros((1, 2)), lam=0.5)
+    >>> kd.kernel_flow(problem, [0.0, 1.0, jnp.inf]).outputs[:, 0].round(6).tolist()  # (1 - exp(-1.5 t)) / 1.5
+    [0.0, 0.517913, 0.666667]
     """
     at = check_problem_and_inputs(problem, at)
     times = time_array(times, allow_inf=True)

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 
 
 class Assumption(NamedTuple):
-    """A hypothesis of a bound, and whether this problem meets it."""
+    """A hypothesis of a bound, and whether this problem meets it.
+
+    Examples
+    --------
+    >>> from kdlib.bounds import Assumption
+    >>> Assumption("λ > 0", True).met
+    True
+    """
 
     statement: str
     met: bool | jax.Array
@@ -34,6 +41,15 @@ class Bound(eqx.Module):
         Whether ``value`` bounds from below; from above otherwise.
     trivial : array, optional
         The bound that everybody knows without the theorem. One that does not beat it is uninformative.
+
+    Examples
+    --------
+    >>> from kdlib.bounds import Assumption, Bound
+    >>> bound = Bound("the rate", 1e-7, 2e-3, [Assumption("λ > 0", True)], below=True)
+    >>> bool(bound.holds), bool(bound.informative)
+    (True, False)
+    >>> print(bound)
+    the rate: measured 0.002 ≥ 1e-07; true but uninformative, a factor of 2e+04 away
     """
 
     name: str = eqx.field(static=True)

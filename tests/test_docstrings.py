@@ -1,0 +1,45 @@
+"""Public docstrings say what goes in and what comes out, and their examples run."""
+
+import doctest
+import importlib
+import inspect
+import re
+
+import pytest
+
+import kdlib as kd
+
+PUBLIC = {f"kd.{name}": getattr(kd, name) for name in kd.__all__} | {
+    f"kd.bounds.{name}": getattr(kd.bounds, name) for name in kd.bounds.__all__
+}
+EDGE = [importlib.import_module(f"kdlib.{name}") for name in ("datasets",)]
+PUBLIC |= {
+    f"kd.{module.__name__.split('.')[-1]}.{name}": member
+    for module in EDGE
+    for name, member in vars(module).items()
+    if inspect.isfunction(member) and member.__module__ == module.__name__ and not name.startswith("_")
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_examples_run(name):
+    member = PUBLIC[name]
+    tests = [test for test in doctest.DocTestFinder(recurse=False).find(member, name) if test.examples]
+    assert tests, f"{name} has no example"
+    for test in tests:
+        results = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
+        assert results.attempted and not results.failed, f"{name}: {results}"
+
+
+@pytest.mark.parametrize("name", [name for name, member in PUBLIC.items() if inspect.isfunction(member)])
+def test_a_function_says_what_it_takes_returns_and_raises(name):
+    text = inspect.getdoc(PUBLIC[name])
+    sections = re.findall(r"^(\w+)\n-+$", text, re.MULTILINE)
+    assert {"Parameters", "Returns", "Raises"} <= set(sections) or not inspect.signature(PUBLIC[name]).parameters, (
+        sections
+    )
+    described = re.search(r"Parameters\n-+\n(.*?)(\n\w+\n-+\n|\Z)", text, re.DOTALL)
+    for parameter in inspect.signature(PUBLIC[name]).parameters:
+        assert re.search(rf"^(.*, )?{parameter}(, .*)? : ", described[1], re.MULTILINE) or re.search(
+            rf"^{parameter}$", described[1], re.MULTILINE
+        ), f"{name}: {parameter} is not described"
