@@ -30,7 +30,15 @@ _GRID = 4097
 
 
 class Suprema(NamedTuple):
-    """sup |σ'| and sup |σ''|."""
+    """sup |σ'| and sup |σ''|.
+
+    Examples
+    --------
+    >>> from kdlib.bounds import activation_suprema
+    >>> suprema = activation_suprema("tanh", 1.0)
+    >>> float(suprema.slope), round(float(suprema.curvature), 4)
+    (1.0, 0.7698)
+    """
 
     slope: jax.Array
     curvature: jax.Array
@@ -84,12 +92,12 @@ def activation_suprema(activation, reach):
     grid = reach * jnp.linspace(-1.0, 1.0, _GRID, dtype=reach.dtype)
     slopes, curvatures = jax.jvp(slope, (grid,), (jnp.ones_like(grid),))
     suprema = Suprema(jnp.max(jnp.abs(slopes)), jnp.max(jnp.abs(curvatures)))
-    # a difference quotient of σ' is a value of σ'' somewhere: where it is much larger, σ' jumps or has a kink
+    # a difference quotient of σ' is at most sup|σ''|: where it is much larger, σ' jumps between two points
     steepest = jnp.max(jnp.abs(jnp.diff(slopes))) / (grid[1] - grid[0])
     smooth = jnp.isfinite(suprema.slope + suprema.curvature) & (steepest <= 2 * suprema.curvature + 1e-3)
     if is_concrete(smooth) and not smooth:
         raise ValueError(
-            f"activation: expected a callable with a continuous second derivative on [-{reach:.3g}, {reach:.3g}]; got "
+            f"activation: expected a callable whose slope does not jump on [-{reach:.3g}, {reach:.3g}]; got "
             f"sup|σ'| = {suprema.slope:.3g}, sup|σ''| = {suprema.curvature:.3g}, and slopes that change at a rate of "
             f"{steepest:.3g}"
         )
