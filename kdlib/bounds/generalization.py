@@ -27,7 +27,15 @@ _MOST_ENUMERATED, _DRAWS = 14, 4096
 
 
 class RademacherAverage(NamedTuple):
-    """An empirical Rademacher complexity, and the standard error of its estimate: 0 where it is exact."""
+    """An empirical Rademacher complexity, and the standard error of its estimate: 0 where it is exact.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork(jnp.zeros((1, 2)), jnp.ones(1))
+    >>> kd.bounds.rademacher_average(net, jnp.eye(2), 1.0)._fields
+    ('value', 'standard_error')
+    """
 
     value: jax.Array
     standard_error: jax.Array
@@ -74,17 +82,8 @@ def rademacher_average(net, x, radius):
     0.5 0.0
     """
     radius = non_negative("radius", radius)
-    kernel = tangent_kernel(net, x)
-    n = kernel.shape[0]
-    if n <= _MOST_ENUMERATED:
-        # ε and -ε have the same length, so that the first sign may stay +
-        signs = np.array(np.meshgrid(*[[1.0]] + [[1.0, -1.0]] * (n - 1), indexing="ij")).reshape(n, -1).T
-        signs = jnp.asarray(signs, kernel.dtype)
-    else:
-        signs = jax.random.rademacher(jax.random.key(0), (_DRAWS, n), kernel.dtype)
-    lengths = jnp.sqrt(jnp.maximum(jnp.sum((signs @ kernel) * signs, axis=1), 0.0))
-    spread = jnp.std(lengths) / np.sqrt(len(signs)) if n > _MOST_ENUMERATED else jnp.zeros((), kernel.dtype)
-    return RademacherAverage(radius / n * jnp.mean(lengths), radius / n * spread)
+    mean, error = _average_length(tangent_kernel(net, x))
+    return RademacherAverage(radius / len(x) * mean, radius / len(x) * error)
 
 
 def rademacher_complexity(net, x, radius):
@@ -182,7 +181,7 @@ def displacement_norm(problem):
     return Bound("distance of the limit from the start", value, measured)
 
 
-def generalization_gap(problem, x_test, y_test, *, delta, margin=1.0, time=jnp.inf):
+def generalization_gap(problem, x_test, y_test, *, delta, margin=1.0, times=jnp.inf):
     r"""Bound the test error of the student that the kernel flow reaches.
 
     With probability at least 1 - δ over an i.i.d. sample, at once for all v, and with
@@ -204,13 +203,13 @@ def generalization_gap(problem, x_test, y_test, *, delta, margin=1.0, time=jnp.i
         The probability δ, in (0, 1), with which the sample may be misleading.
     margin : float
         γ > 0, chosen without the sample, in label units.
-    time : float
-        The gradient-flow time at which training stops; ``inf`` for its limit. It may be chosen with the sample in view.
+    times : float or array, shape (T,)
+        Gradient-flow times at which training stops; ``inf`` for its limit. They may be chosen with the sample in view.
 
     Returns
     -------
     Bound
-        ``measured`` is the share of test inputs with y·f ≤ 0. The trivial bound is 1.
+        ``measured`` is the share of test inputs with y·f ≤ 0. The trivial bound is 1. Of the shape of ``times``.
 
     Raises
     ------
@@ -243,21 +242,45 @@ def generalization_gap(problem, x_test, y_test, *, delta, margin=1.0, time=jnp.i
     y_test = _two_labels("y_test", real_array("y_test", y_test, (("k", x_test.shape[0]),)))
     y = _two_labels("problem.y", problem.y)
     delta, margin = real_array("delta", delta, ()), real_array("margin", margin, ())
-    time = real_array("time", time, (), finite=False)
     if is_concrete(delta) and not 0 < delta < 1:
         raise ValueError(f"delta: expected a probability between 0 and 1; got {float(delta)}")
     if is_concrete(margin) and not margin > 0:
         raise ValueError(f"margin: expected a positive number; got {float(margin)}")
-    net, n = problem.student, len(y)
-    path = kernel_flow(problem, jnp.reshape(time, (1,)), at=jnp.concatenate([problem.x, x_test]))
-    outputs = path.outputs[0]
-    radius = jnp.maximum(1.0, jnp.ceil(np.sqrt(net.width) * path.movement[0]))
-    ramp = jnp.mean(jnp.clip(1 - y * outputs[:n] / margin, 0, 1))
-    complexity = 2 * radius * jnp.sqrt(_kernel_trace(net, problem.x)) / (margin * n)
-    confidence = jnp.sqrt(2 * jnp.log(radius * (radius + 1) / delta) / n)
-    wrong = jnp.mean((y_test * outputs[n:] <= 0).astype(outputs.dtype))
+    times = jnp.asarray(times)
+    path = kernel_flow(problem, times[None] if times.ndim == 0 else times, at=jnp.concatenate([problem.x, x_test]))
+    reached = path.outputs, path.movement
+    value, wrong = _error_and_bound(problem.student, problem.x, y, y_test, *reached, delta, margin)
     trust = Assumption("i.i.d. sample, start and margin chosen without it (taken on trust)", True)
-    return Bound("test error", ramp + complexity + confidence, wrong, (trust,), trivial=1.0)
+    followed = Assumption("kernel flow converged", path.converged)
+    value, wrong = value.reshape(times.shape), wrong.reshape(times.shape)
+    return Bound("test error", value, wrong, (trust, followed), trivial=1.0)
+
+
+@eqx.filter_jit
+def _error_and_bound(net, x, y, y_test, outputs, movement, delta, margin):
+    """Bound and test error at every time; the outputs are on x first, then on the test inputs."""
+    n = len(y)
+    radius = jnp.maximum(1.0, jnp.ceil(np.sqrt(net.width) * movement))
+    ramp = jnp.mean(jnp.clip(1 - y[None, :] * outputs[:, :n] / margin, 0, 1), axis=1)
+    complexity = 2 * radius * jnp.sqrt(_kernel_trace(net, x)) / (margin * n)
+    confidence = jnp.sqrt(2 * jnp.log(radius * (radius + 1) / delta) / n)
+    wrong = jnp.mean((y_test[None, :] * outputs[:, n:] <= 0).astype(ramp.dtype), axis=1)
+    return ramp + complexity + confidence, wrong
+
+
+@jax.jit
+def _average_length(kernel):
+    """The mean of √(εᵀ H̄ ε) over sign vectors, and the standard error of that mean."""
+    n = kernel.shape[0]
+    if n <= _MOST_ENUMERATED:
+        # ε and -ε have the same length, so that the first sign may stay +
+        signs = np.array(np.meshgrid(*[[1.0]] + [[1.0, -1.0]] * (n - 1), indexing="ij")).reshape(n, -1).T
+        signs = jnp.asarray(signs, kernel.dtype)
+    else:
+        signs = jax.random.rademacher(jax.random.key(0), (_DRAWS, n), kernel.dtype)
+    lengths = jnp.sqrt(jnp.maximum(jnp.sum((signs @ kernel) * signs, axis=1), 0.0))
+    error = jnp.zeros(()) if n <= _MOST_ENUMERATED else jnp.std(lengths) / np.sqrt(_DRAWS)
+    return jnp.mean(lengths), error
 
 
 def _two_labels(name, y):

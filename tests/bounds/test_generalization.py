@@ -63,7 +63,7 @@ def test_confidence_term_is_within_a_factor_of_three_of_an_exact_quantile():
     y = np.where(np.arange(n) % 2, 1.0, -1.0)
     x = np.full((n, 1), 1e-9)
     problem = kd.TransferProblem(net, x, y, None, lam=0)
-    bound = bounds.generalization_gap(problem, x, y, delta=delta, margin=1e-9, time=0.0)
+    bound = bounds.generalization_gap(problem, x, y, delta=delta, margin=1e-9, times=0.0)
     allowed = float(bound.value) - 0.5
     needed = 0.5 - binom.ppf(delta, n, 0.5) / n
     complexity = 2 * 1e-9 / np.sqrt(n) / 1e-9
@@ -108,17 +108,19 @@ def test_generalization_bound_can_be_informative():
     noisy = kd.datasets.flip(data.y, 300)
     test = kd.datasets.flip(data.y_test, 100)
     problem = kd.TransferProblem(start(20), data.x, noisy, None, lam=0)
-    bound = bounds.generalization_gap(problem, data.x_test, test, delta=0.05, time=0.002)
+    bound = bounds.generalization_gap(problem, data.x_test, test, delta=0.05, times=0.002)
     assert bound.holds and bound.informative and bound.value < 0.7 and bound.slack < 5
 
 
 def test_generalization_bound_stops_in_time_and_in_the_limit():
     problem, data = taught(1.0)
-    at_start = bounds.generalization_gap(problem, data.x_test, data.y_test, delta=0.1, time=0.0)
+    at_start = bounds.generalization_gap(problem, data.x_test, data.y_test, delta=0.1, times=0.0)
     wrong = np.mean(data.y_test * problem.student(data.x_test) <= 0)
     assert at_start.measured == pytest.approx(wrong)
     limit = bounds.generalization_gap(problem, data.x_test, data.y_test, delta=0.1)
-    late = bounds.generalization_gap(problem, data.x_test, data.y_test, delta=0.1, time=1e9)
+    both = bounds.generalization_gap(problem, data.x_test, data.y_test, delta=0.1, times=[0.0, 1e9])
+    assert both.value.shape == (2,) and both.value[0] == pytest.approx(float(at_start.value), rel=1e-9)
+    late = bounds.generalization_gap(problem, data.x_test, data.y_test, delta=0.1, times=1e9)
     assert limit.value == pytest.approx(float(late.value), rel=1e-6) and limit.measured == late.measured
 
 
@@ -128,7 +130,7 @@ def test_generalization_bound_stops_in_time_and_in_the_limit():
         ({"delta": 0.0}, "delta: expected a probability between 0 and 1; got 0.0"),
         ({"delta": jnp.nan}, "delta: expected finite values"),
         ({"margin": -1.0}, "margin: expected a positive number; got -1.0"),
-        ({"time": -1.0}, "times: expected times that are at least 0"),
+        ({"times": -1.0}, "times: expected times that are at least 0"),
         ({"y_test": np.full(200, 0.5)}, "y_test: expected labels .1 and -1; got 0.5"),
         ({"y_test": np.ones(3)}, "y_test: expected a real array of shape"),
         ({"x_test": np.ones((200, 2))}, "x_test: expected a real array of shape"),
