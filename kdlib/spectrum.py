@@ -76,7 +76,7 @@ def decay_rates(problem, k):
     Warns
     -----
     UserWarning
-        When Lanczos does not find all k; those missing are NaN.
+        When Lanczos does not find all k (they are NaN then), or fewer than the inertia counts.
 
     Notes
     -----
@@ -249,8 +249,8 @@ def _enough(k, rank):
 
 def _pulled_back(system, rates, vectors):
     """Modes Jᵀu/√μ of JᵀJ for eigenvectors u of H̄, (k, m, d)."""
-    modes = [system.output_weights[:, None] * ((system.slopes * vector) @ system.x) for vector in vectors.T]
-    return np.asarray(modes).reshape(-1, *system.slopes.shape[:1], system.x.shape[1]) / np.sqrt(rates[:, None, None])
+    b, slopes, x = (np.asarray(part) for part in (system.output_weights, system.slopes, system.x))
+    return np.einsum("m,mn,nk,nd->kmd", b, slopes, vectors / np.sqrt(rates), x, optimize=True)
 
 
 def _dense_modes(operator):
@@ -271,20 +271,22 @@ def _slowest_krylov(operator, rank, k):
     system = operator.system
     shape, dtype = operator.right.shape[::2], np.dtype(system.x.dtype)
     found, rates = np.zeros((0, *shape), dtype), np.zeros(0)
-    missing = k
+    missing, gap = k, np.sqrt(np.finfo(dtype).eps)
     while missing > 0:
-        new = _krylov(
-            lambda v: _solve(operator, v), shape, missing, dtype, without=found.reshape(len(found), shape[0] * shape[1])
-        )
+        without = found.reshape(len(found), shape[0] * shape[1])
+        new = _krylov(lambda v: _solve(operator, v), shape, missing, dtype, without=without)
         features, outputs = jax.lax.map(system.forward, jnp.asarray(new))
         quotients = np.sum(np.asarray(features) ** 2, axis=(1, 2)) + np.sum(np.asarray(outputs) ** 2, axis=1)
+        if np.isnan(quotients).any():
+            return np.full(k, np.nan), np.full((k, *shape), np.nan)
+        if len(rates) and np.min(quotients) >= rates[k - 1]:
+            warnings.warn(f"spectrum: {missing} rates below {rates[k - 1]:.3g} are counted but not found", stacklevel=5)
+            break
         found, rates = np.concatenate([found, new]), np.concatenate([rates, quotients])
         order = np.argsort(rates)
         found, rates = found[order], rates[order]
-        if len(rates) < k or np.isnan(rates).any():
-            break
         # rates equal to the last one within this gap are as good as it is
-        x = rates[k - 1] * (1 - 1e-8)
+        x = rates[k - 1] * (1 - gap)
         missing = min(k, rank - count(operator, x) - int(np.sum(rates < x)))
     return rates[:k], found[:k]
 
