@@ -132,7 +132,8 @@ def memory_flow(problem, times, *, at=None):
 
     References
     ----------
-    Brunner, *Collocation Methods for Volterra Integral and Related Functional Differential Equations*, 2004.
+    Brunner, *Collocation Methods for Volterra Integral and Related Functional Differential Equations*, Cambridge
+    University Press, 2004.
 
     Examples
     --------
