@@ -24,7 +24,7 @@ def test_volterra_route_reaches_twelve_digits_at_all_times(shape, lam):
         assert np.abs(path.outputs - np.stack([dense.outputs(v) for v in moved])).max() <= 1e-12 * dense.scale
         assert path.converged
         energies = np.array([dense.energy(v) for v in moved])
-        np.testing.assert_allclose(path.energies, energies, atol=1e-12 * energies[0], rtol=1e-11)
+        np.testing.assert_allclose(path.energies, energies, atol=1e-12 * max(energies[0], dense.scale**2), rtol=1e-11)
         lengths = np.array([np.linalg.norm(v) for v in moved]) / np.sqrt(shape[0])
         np.testing.assert_allclose(path.movement, lengths, rtol=1e-6, atol=1e-10)
 
@@ -32,7 +32,7 @@ def test_volterra_route_reaches_twelve_digits_at_all_times(shape, lam):
 def test_volterra_route_agrees_with_the_krylov_route_at_other_inputs():
     problem = as_transfer_problem(*random_problem(SHAPES[1], "tanh", 3))
     at = np.random.default_rng(0).normal(size=(3, problem.student.dim))
-    for times in ([0.5, 0.0, 20.0], [0.0]):
+    for times in ([0.5, 0.0, 20.0], [0.0, 0.0, 0.0]):
         memory, krylov = kd.memory_flow(problem, times, at=at), kd.kernel_flow(problem, times, at=at)
         np.testing.assert_allclose(memory.outputs, krylov.outputs, atol=1e-9)
         np.testing.assert_allclose(memory.network.weights, krylov.network.weights, atol=1e-8)
@@ -69,7 +69,7 @@ def test_infinite_width_is_within_its_standard_error():
     wide = gauss_student(x, y, dual, 0.5)
     for inputs in (None, at):
         points = x if inputs is None else inputs
-        exact = kd.kernel_flow(wide, times, at=inputs).outputs - wide.student(points)
+        exact = kd.kernel_flow(wide, times, at=inputs).outputs - wide.student(points)[None, :]
         drawn = kd.infinite_width_flow(x, y, dual, times, lam=0.5, key=jax.random.key(0), at=inputs)
         assert np.all(np.abs(drawn.outputs - exact) <= 4 * drawn.standard_error + 1e-12)
         assert np.all(drawn.standard_error <= 0.02) and np.all(drawn.standard_error[0] <= 1e-12)
@@ -77,13 +77,11 @@ def test_infinite_width_is_within_its_standard_error():
 
 def test_standard_error_falls_with_the_root_of_the_samples():
     x, y = kd.datasets.circle(4).x, kd.datasets.circle(4).y
-    errors = [
-        np.mean(
-            kd.infinite_width_flow(x, y, np.zeros(4), [1.0], lam=0.3, key=jax.random.key(1), samples=m).standard_error
-        )
-        for m in (64, 4096)
+    flows = [
+        kd.infinite_width_flow(x, y, np.zeros(4), [1.0], lam=0.3, key=jax.random.key(1), samples=m) for m in (64, 4096)
     ]
-    assert 4 < errors[0] / errors[1] < 16  # 8 on average
+    few, many = (np.mean(flow.standard_error) for flow in flows)
+    assert 4 < few / many < 16  # 8 on average
 
 
 @pytest.mark.parametrize(
