@@ -115,11 +115,11 @@ def _run(problem, rounds, replace):
     shrink = jnp.exp(-r * jnp.log1p(values / lam)[None, :])
     kept = values / (lam + values)
     if replace == "teacher":
-        outputs = problem.y - (shrink * error[None, :]) @ vectors.T
+        outputs = problem.y[None, :] - (shrink * error[None, :]) @ vectors.T
         grown = -jnp.expm1(-rounds * jnp.log1p(values / lam))
         pull = jnp.where(seen, grown / jnp.where(seen, values, 1.0), 0.0)
     else:
-        outputs = problem.y - bracket + (kept[None, :] ** r * error[None, :]) @ vectors.T
+        outputs = (problem.y - bracket)[None, :] + (kept[None, :] ** r * error[None, :]) @ vectors.T
         pull = jnp.where(seen, kept ** (rounds - 1) / (lam + values), 0.0)
     pull = vectors @ (pull * error)
 

@@ -59,8 +59,10 @@ def ticket(problem, units, *, output="keep"):
     >>> import jax.numpy as jnp, kdlib as kd
     >>> student = kd.TwoLayerNetwork(jnp.zeros((4, 1)), jnp.ones(4))
     >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.ones((4, 1)), lam=1.0)
-    >>> print([float(kd.ticket(problem, [0, 2], output=name).student.a) for name in ("keep", "rescale")])
-    [0.5, 1.0]
+    >>> for output in ("keep", "rescale"):
+    ...     print(f"{kd.ticket(problem, [0, 2], output=output).student.a:.2f}")
+    0.50
+    1.00
     """
     problem, units = _check_problem(problem), _check_units(problem, units, "units")
     factor = _factors(problem, np.array([units.size]), output)[0] * np.sqrt(units.size / problem.student.width)
@@ -75,7 +77,7 @@ def ticket_losses(problem, order, *, output="keep"):
 
     Entry j - 1 belongs to the ticket :math:`S` of the first j units:
 
-    .. math:: \frac{\lVert f_\infty - f_\infty^S \rVert}{\lVert f_\infty \rVert}, \qquad
+    .. math:: \frac{\lVert f_\infty - f_\infty^S \rVert}{\max(\lVert y \rVert, \lVert f(0) \rVert)}, \qquad
               f_\infty - f_\infty^S = \lambda \Bigl(\lambda I + \sum_{k \in S} b_k^2 P_k\Bigr)^{-1}
               \sum_{k \notin S} b_k f_{k,\infty} \quad \text{("keep")}.
 
@@ -164,7 +166,9 @@ def smallest_ticket(problem, loss, order, *, output="keep"):
 
 
 def lead_order(problem):
-    r"""Return the units by the size of what their teacher adds, :math:`\lVert b_k(\varphi_k - f_k(0))\rVert`, largest first.
+    r"""Return the units by the size of the teacher's lead, largest first.
+
+    .. math:: \lVert b_k (\varphi_k - f_k(0)) \rVert
 
     Parameters
     ----------
@@ -226,9 +230,9 @@ def greedy_order(problem, count=None, *, output="keep"):
     --------
     >>> import jax.numpy as jnp, kdlib as kd
     >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
-    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.array([[1.0], [-1], [2]]), lam=1.0)
-    >>> print(kd.greedy_order(problem))
-    [2 0 1]
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.array([[1.0], [3], [2]]), lam=1.0)
+    >>> print(kd.greedy_order(problem, 2))
+    [1 2]
     """
     problem = _check_strength(_check_problem(problem))
     m = problem.student.width
@@ -252,14 +256,17 @@ def _check_strength(problem):
 
 
 def _check_units(problem, units, name):
-    """The units as a NumPy array of different indices."""
-    m, units = problem.student.width, np.asarray(units)
+    """The units as an array of different indices."""
+    m = problem.student.width
+    units = units if isinstance(units, jax.Array) else np.asarray(units)
     what = f"different unit indices from 0 to m - 1 = {m - 1}, an integer array of shape (m',)"
     if units.ndim != 1 or units.size == 0 or units.dtype.kind not in "iu":
         raise ValueError(f"{name}: expected {what}; got {units.dtype} values of shape {units.shape}")
-    if units.min() < 0 or units.max() >= m or np.unique(units).size < units.size:
-        raise ValueError(f"{name}: expected {what}; got {units.tolist()}")
-    return units
+    if is_concrete(units):
+        values = np.asarray(units)
+        if values.min() < 0 or values.max() >= m or np.unique(values).size < values.size:
+            raise ValueError(f"{name}: expected {what}; got {values.tolist()}")
+    return jnp.asarray(units)
 
 
 def _factors(problem, sizes, output):
@@ -293,7 +300,7 @@ def _losses(problem, full, order, factors):
         *parts, factor = unit
         basis, share = _basis_and_share(problem.x, *parts)
         mean, told = total[0] + parts[1] ** 2 * basis @ basis.T, total[1] + share
-        return (mean, told), jnp.linalg.norm(full - _end(problem, mean, told, factor)) / jnp.linalg.norm(full)
+        return (mean, told), jnp.linalg.norm(full - _end(problem, mean, told, factor)) / problem.scale
 
     n = full.size
     start = jnp.zeros((n, n), full.dtype), jnp.zeros(n, full.dtype)

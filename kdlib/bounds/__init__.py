@@ -52,6 +52,6 @@ __all__ = [
     "slowest_rate",
     "small_transfer_rates",
     "time_to_accuracy",
-    "weight_movement",
     "units_needed",
+    "weight_movement",
 ]
