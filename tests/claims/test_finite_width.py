@@ -35,14 +35,15 @@ def draw(seed, *, shape=None, activation=None, lam=None):
 
 
 def forcing(seed):
-    """Jacobians, pulls, pushes and strides on 6 intervals; some Jacobians singular, sizes over decades."""
+    """Jacobians, pulls, pushes and strides on 6 intervals, and a start; some Jacobians singular, sizes over decades."""
     rng = np.random.default_rng(seed)
     jacobians = rng.normal(size=(6, 5, 4)) * 10.0 ** rng.uniform(-2, 1.5)
     if seed % 3 == 0:
         jacobians[:, :, -1] = 0.0
     jacobians = jacobians[:1].repeat(6, axis=0) if seed % 2 else jacobians
     pulls, pushes = rng.normal(size=(6, 4)), rng.normal(size=(6, 5)) * 10.0 ** rng.uniform(-3, 0)
-    return jacobians, pulls, pushes, 10.0 ** rng.uniform(-3, 1, size=6)
+    start = rng.normal(size=5) * 10.0 ** rng.uniform(-3, 0)
+    return jacobians, pulls, pushes, 10.0 ** rng.uniform(-3, 1, size=6), start
 
 
 def all_together(width):
@@ -67,26 +68,26 @@ def test_contraction(cases, ledger):
 
 @pytest.mark.counterexample("contraction")
 def test_contraction_needs_a_kernel_without_negative_eigenvalues():
-    jacobians, pulls, pushes, _ = forcing(1)
+    jacobians, pulls, pushes, _, start = forcing(1)
     kernels = -jacobians @ jacobians.transpose(0, 2, 1)
-    assert claims.contraction(jacobians, pulls, pushes, np.full(6, 0.2), kernels=kernels).margin <= 0.01
+    assert claims.contraction(jacobians, pulls, pushes, np.full(6, 0.2), start, kernels=kernels).margin <= 0.01
 
 
 @pytest.mark.counterexample("contraction")
 def test_contraction_needs_the_pull_to_go_through_the_same_jacobian():
-    jacobians, pulls, pushes, strides = forcing(1)
-    assert claims.contraction(jacobians, pulls, pushes, strides, kernels=np.zeros((6, 5, 5))).margin <= 0.01
+    jacobians, pulls, pushes, strides, start = forcing(1)
+    assert claims.contraction(jacobians, pulls, pushes, strides, start, kernels=np.zeros((6, 5, 5))).margin <= 0.01
 
 
 def test_contraction_is_attained_in_either_part():
     ones, zeros = np.ones((1, 1, 1)), np.zeros((1, 1))
     # nothing contracts a push that A does not see
-    assert claims.contraction(0 * ones, zeros, ones[0], np.ones(1) * (1 + 1e-9)).holds
+    assert claims.contraction(0 * ones, zeros, ones[0], np.ones(1), np.ones(1)).holds
     # a pull that grows like exp(t) as its mode decays like exp(-t): Cauchy-Schwarz is an equality, but for 1 - exp(-2t)
     nodes = np.linspace(0.0, 6.0, 2001)
     pulls, strides = np.exp((nodes[1:] + nodes[:-1]) / 2)[:, None], np.diff(nodes)
     jacobians, pushes = np.ones((2000, 1, 1)), np.zeros((2000, 1))
-    assert claims.contraction(jacobians, pulls, pushes, strides).holds
+    assert claims.contraction(jacobians, pulls, pushes, strides, np.zeros(1)).holds
     end = np.sum(np.exp(nodes[1:] - 6.0) * pulls[:, 0] * strides)
     assert end / np.sqrt(np.sum(pulls**2 * strides[:, None]) / 2) == pytest.approx(1.0, abs=2e-3)
 
