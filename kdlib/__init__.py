@@ -39,6 +39,10 @@ __all__ = [
 _ON_FIRST_USE = ("bounds", "claims", "datasets", "figures", "image_files", "widgets")
 # Public name -> its module, imported on first use: `import kdlib` stays fast.
 _HOME = {
+    "Diagnosis": "diagnosis",
+    "diagnose": "diagnosis",
+    "leave_one_out": "strengths",
+    "limit_path": "strengths",
     "SelfDistillation": "distillation",
     "greedy_order": "tickets",
     "lead_order": "tickets",
