@@ -176,24 +176,42 @@ def _roots(poles, columns):
     """All eigenvalues of diag(poles) + GᵀG, ascending, from the sign changes of the eigenvalues of T(-x)."""
     from scipy.optimize import brentq
 
-    def eigenvalues(x):
-        return np.linalg.eigvalsh(np.eye(len(columns)) + (columns / (poles - x)) @ columns.T)
-
-    # poles closer than this are one: what lies between them is found to this relative accuracy
-    beside = 1e-11
+    # what is closer to a pole than this is taken to be at it
+    beside = 1e-10
     poles = np.asarray(poles, float)
     ordered = np.sort(poles)
-    first = ordered[np.append(True, np.diff(ordered) > 4 * beside * ordered[:-1])]
-    last = ordered[np.append(np.diff(ordered) > 4 * beside * ordered[:-1], True)]
-    left, right = first * (1 - beside), last * (1 + beside)
+    apart = np.diff(ordered) > 4 * beside * ordered[:-1]
+    first, last = ordered[np.append(True, apart)], ordered[np.append(apart, True)]
     top = (ordered[-1] + np.sum(columns**2)) * (1 + beside) + np.finfo(float).tiny
-    roots, negative_before = [], 0
-    for start, end, low, high in zip(left, np.append(left[1:], top), first, right, strict=True):
-        negative, at_end = (int(np.sum(eigenvalues(x) < 0)) for x in (high, end))
-        # the inertia counts on both sides of the poles: what is between stays at them
-        inside = int(np.sum((poles >= start) & (poles <= high)))
-        roots += [low] * (inside + negative_before - negative)
+    roots = []
+    for pole, start, high, end in zip(
+        first, first * (1 - beside), last * (1 + beside), np.append(first[1:] * (1 - beside), top), strict=True
+    ):
+        before, behind, further = (_below(poles, columns, x) for x in (start, high, end))
+        roots += [pole] * (behind - before)
+        negative, at_end = (int(np.sum(poles < high)) - count for count in (behind, further))
+
+        def eigenvalue(x, i, high=high, end=end):
+            if x in (high, end):  # the counts know the sign there, where T is all rounding
+                return -1.0 if x == high else 1.0
+            return np.linalg.eigvalsh(np.eye(len(columns)) + (columns / (poles - x)) @ columns.T)[i]
+
         for index in range(at_end, negative):
-            roots.append(brentq(lambda x, i=index: eigenvalues(x)[i], high, end, xtol=1e-300, rtol=np.float64(1e-13)))
-        negative_before = at_end
+            roots.append(brentq(eigenvalue, high, end, args=(index,), xtol=1e-300, rtol=np.float64(1e-13)))
     return np.sort(roots)
+
+
+def _below(poles, columns, x):
+    """Number of eigenvalues below x. Poles near x are not eliminated, so that it holds right beside them too."""
+    near = np.abs(poles - x) <= 1e-3 * x
+    far = columns[:, ~near]
+    rest = np.eye(len(columns)) + (far / (poles[~near] - x)) @ far.T
+    size = 1 / np.sqrt(np.abs(rest).max(axis=1))
+    coupling = columns[:, near] * size[:, None]
+    # any scaling of rows and columns alike keeps the inertia
+    length = np.linalg.norm(coupling, axis=0)
+    length = 1 / np.where(length > 0, length, 1.0)
+    diagonal = np.diag(length**2 * (poles[near] - x))
+    coupling = coupling * length
+    bordered = np.block([[diagonal, coupling.T], [coupling, -(size[:, None] * rest * size)]])
+    return int(np.sum(poles[~near] < x) + np.sum(np.linalg.eigvalsh(bordered) < 0) - len(columns))

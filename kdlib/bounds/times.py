@@ -118,8 +118,8 @@ def iterations_to_accuracy(problem, accuracy):
         def distance(steps, factors=factors):
             return np.linalg.norm(factors ** np.floor(steps)[:, None] @ amplitudes, axis=1)
 
-        count = _last_above(distance, tolerance, 1.0, 4 * values[-1])
-        counts.append(np.floor(count))
+        last = _last_above(distance, tolerance, 1.0, 4 * values[-1])
+        counts.append(np.floor(last) + 1 if distance(np.array([last]))[0] > tolerance else 0.0)
     return Bound("steps to accuracy", jnp.asarray(values), jnp.asarray(counts))
 
 
@@ -133,7 +133,7 @@ def _tolerance(problem, accuracy):
 def _last_above(distance, tolerance, shortest, longest):
     """The last time at which ``distance`` exceeds the tolerance, by three grids, to about 1 %; 0 if it never does."""
     times = np.append(0.0, np.geomspace(shortest, max(longest, 2 * shortest), 200))
-    high = 0.0
+    low = 0.0
     for _ in range(3):
         above = np.flatnonzero(distance(times) > tolerance)
         if len(above) == 0:
@@ -142,4 +142,4 @@ def _last_above(distance, tolerance, shortest, longest):
         if high <= 1.002 * low or high <= shortest:
             break
         times = np.linspace(low, high, 30)
-    return float(high)
+    return float(low)
