@@ -95,7 +95,7 @@ def fixed_point(problem):
         raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
     system = LinearSystem.of(problem)
     if is_concrete(problem.lam):
-        displacement, unlearnable = (_transfer if problem.lam > 0 else _plain)(problem, system)
+        displacement, unlearnable = (_transfer if float(problem.lam) > 0 else _plain)(problem, system)
     else:
         displacement, unlearnable = jax.lax.cond(problem.lam > 0, _transfer, _plain, problem, system)
     change = system.features(displacement)

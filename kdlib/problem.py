@@ -57,7 +57,7 @@ class TransferProblem(eqx.Module):
         self.y = real_array("y", y, (("n", self.x.shape[0]),))
         self.lam = non_negative("lam", lam)
         if phi is None:
-            if not is_concrete(self.lam) or self.lam != 0:
+            if not is_concrete(self.lam) or float(self.lam) != 0:
                 raise ValueError(
                     "phi: expected the teacher's features, a real array of shape "
                     f"(m={student.width}, n={self.x.shape[0]}), since lam is not 0; got None"

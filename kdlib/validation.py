@@ -70,7 +70,7 @@ def real_array(name, value, axes, *, finite=True):
 def non_negative(name, value):
     """Return the scalar ``value`` as a real array, or raise unless it is at least zero."""
     value = real_array(name, value, ())
-    if is_concrete(value) and value < 0:
+    if is_concrete(value) and float(value) < 0:
         raise ValueError(f"{name}: expected a number that is at least 0; got {float(value)}")
     return value
 
