@@ -207,11 +207,8 @@ def _below(poles, columns, x):
     far = columns[:, ~near]
     rest = np.eye(len(columns)) + (far / (poles[~near] - x)) @ far.T
     size = 1 / np.sqrt(np.abs(rest).max(axis=1))
-    coupling = columns[:, near] * size[:, None]
-    # any scaling of rows and columns alike keeps the inertia
-    length = np.linalg.norm(coupling, axis=0)
-    length = 1 / np.where(length > 0, length, 1.0)
-    diagonal = np.diag(length**2 * (poles[near] - x))
-    coupling = coupling * length
-    bordered = np.block([[diagonal, coupling.T], [coupling, -(size[:, None] * rest * size)]])
+    # scaling rows and columns alike keeps the inertia, and ±1 on the diagonal keeps what does not couple off rounding
+    coupling = columns[:, near] * size[:, None] / np.sqrt(np.abs(poles[near] - x))
+    signs = np.diag(np.sign(poles[near] - x))
+    bordered = np.block([[signs, coupling.T], [coupling, -(size[:, None] * rest * size)]])
     return int(np.sum(poles[~near] < x) + np.sum(np.linalg.eigvalsh(bordered) < 0) - len(columns))

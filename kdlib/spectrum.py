@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib.characteristic import checked, count, plain_spectrum, poles_of, pseudo_inverse, reduced
-from kdlib.kernels import rank_tolerance
 from kdlib.limit import fixed_point
 from kdlib.linear_system import LinearSystem
 
@@ -132,7 +131,7 @@ def slow_modes(problem, k):
 
     Notes
     -----
-    A mode counts as visible where ‖Jz‖² is above rounding relative to its largest possible value, λ_max(H̄).
+    A mode counts as visible where ‖Jz‖ is above 2e-12 (in 32-bit 6e-6) of its largest possible value, √λ_max(H̄).
 
     Examples
     --------
@@ -209,7 +208,7 @@ def _described(system, rates, modes, limit):
     share = jnp.einsum("kmd,md->k", modes, limit)
     kernel = system.slopes.T * system.output_weights[None, :] ** 2 @ system.slopes * (system.x @ system.x.T)
     largest = jnp.sqrt(jnp.max(jnp.linalg.eigvalsh(kernel)))
-    visible = jnp.linalg.norm(seen, axis=1) > rank_tolerance(modes.dtype, *system.x.shape) * largest
+    visible = jnp.linalg.norm(seen, axis=1) > jnp.finfo(modes.dtype).eps ** 0.75 * largest
     return SlowModes(rates, -share[:, None] * seen, visible, _residuals(system, modes, rates), modes)
 
 
