@@ -6,6 +6,8 @@ import pytest
 
 import kdlib as kd
 from kdlib import claims
+from kdlib.claims import generalization as checkers
+from kdlib.claims.linear_system import _Dense
 
 SHAPES = ((1, 1, 1), (6, 3, 5), (5, 7, 3), (4, 2, 2))
 
@@ -123,6 +125,19 @@ def test_displacement_norm(cases, ledger):
 @pytest.mark.counterexample("displacement-norm")
 def test_displacement_norm_needs_a_positive_lambda():
     assert claims.displacement_norm(draw(1, lam=0.0)).margin <= 0.01
+
+
+def where_the_network_ends(problem):
+    """What `_least_squares_end` returns, for the trained network: its kernels are not frozen."""
+    end = kd.gradient_flow(problem, [30.0]).network
+    v = np.asarray(end.weights - problem.student.weights).ravel()
+    return _Dense.of(problem), np.asarray(end.features(problem.x)), v
+
+
+@pytest.mark.counterexample("displacement-norm")
+def test_displacement_norm_needs_frozen_kernels(monkeypatch):
+    monkeypatch.setattr(checkers, "_least_squares_end", where_the_network_ends)
+    assert claims.displacement_norm(draw(1, lam=0.5)).margin <= 0.01
 
 
 @pytest.mark.claim("norm-without-teacher")
