@@ -28,8 +28,8 @@ from kdlib.validation import is_concrete, non_negative, real_array, time_array
 
 # A panel's solution is a polynomial through so many Radau points; its memory is integrated by a Gauss rule.
 _STAGES, _GAUSS_NODES = 16, 32
-# Panels under jit: their lengths double, so these span 19 decades of time.
-_TRACED_PANELS, _PANELS_AT_ONCE = 64, 8
+# The lengths of panels double, so that these span 19 decades of time.
+_PANELS = 64
 _GROUPS = 8
 
 
@@ -126,9 +126,8 @@ def memory_flow(problem, times, *, at=None):
 
     Notes
     -----
-    log₂(t·rate) panels reach the time t, with ``rate`` the trace of the fastest parts of M. Each solves a system of
-    16n equations and costs m·n²·min(n, d)·16² flops: a reference for small problems. Under ``jit`` and ``vmap`` there
-    are always 64 panels.
+    64 panels, or more where the fastest rate asks for them, which values under ``jit`` and ``vmap`` cannot. Each solves
+    16n equations and costs m·n²·min(n, d)·16² flops: a reference for small problems.
 
     References
     ----------
@@ -152,14 +151,15 @@ def memory_flow(problem, times, *, at=None):
         )
     system, readout = LinearSystem.of(problem), Readout.of(problem.student, at)
     horizon = jnp.max(times)
-    panels = _TRACED_PANELS
+    panels = _PANELS
     if is_concrete(horizon, *jax.tree.leaves(system)):
         units = jnp.sum((system.slopes**2) * jnp.sum(system.x**2, axis=1)[None, :], axis=1)
         rate = float(system.lam * jnp.max(units) + system.output_weights**2 @ units)
-        panels = 1 + max(0, math.ceil(math.log2(max(rate * float(horizon), 1.0))))
-        panels = _PANELS_AT_ONCE * -(-panels // _PANELS_AT_ONCE)
+        needed = 1 + math.ceil(math.log2(max(rate * float(horizon), 1.0)))
+        panels = _PANELS * -(-needed // _PANELS)
     dtype = system.x.dtype
-    changes, energies, lengths, error, end = _solve(system, readout, times, horizon, panels)
+    ends, states, solutions, error = _solve(system, jnp.where(horizon > 0, horizon, 1.0), panels)
+    changes, energies, lengths, end = _read(system, readout, times, ends, states, solutions)
     eps = float(jnp.finfo(dtype).eps)
     error, goal = error / jnp.where(problem.scale > 0, problem.scale, 1.0) + panels * eps, 1e5 * eps
     if is_concrete(error) and not error <= goal:
@@ -212,13 +212,11 @@ def _forgotten(rate, theta):
 
 
 @eqx.filter_jit
-def _solve(system, readout, times, horizon, panels):
-    """Output changes, energies and lengths at the times, an error estimate, and v at the latest time."""
+def _solve(system, horizon, panels):
+    """Ends of the panels, v at their starts, the outputs' error at their points, and an error estimate."""
     dtype, n, lam = system.x.dtype, system.x.shape[0], system.lam
     points = jnp.asarray(_rule()[0], dtype)
-    horizon = jnp.where(horizon > 0, horizon, 1.0)
     ends = horizon * 2.0 ** jnp.arange(1 - panels, 1, dtype=dtype)
-    starts = jnp.concatenate([jnp.zeros(1, dtype), ends[:-1]])
     basis = seen_directions(system)
     every_rate = jax.vmap(jax.vmap(_moments, (None, 0)), (0, None))
     units = system.slopes, system.output_weights, system.feature_gap
@@ -252,10 +250,18 @@ def _solve(system, readout, times, horizon, panels):
 
         return jax.lax.map(advance, (units, v)), (v, solution)
 
-    _, (states, solutions) = jax.lax.scan(
-        panel, jnp.zeros((*system.slopes.shape[:1], system.x.shape[1])), ends - starts
-    )
-    where = jnp.minimum(jnp.searchsorted(ends, times), panels - 1)
+    at_start = jnp.zeros((system.slopes.shape[0], system.x.shape[1]), dtype)
+    _, (states, solutions) = jax.lax.scan(panel, at_start, jnp.diff(ends, prepend=jnp.zeros(1, dtype)))
+    last = jnp.asarray(_rule()[1][-2:], dtype)
+    return ends, states, solutions, jnp.max(jnp.linalg.norm(last[None] @ solutions, axis=2))
+
+
+@eqx.filter_jit
+def _read(system, readout, times, ends, states, solutions):
+    """Output changes, energies and lengths at the times, and v at the latest."""
+    dtype, n, lam = system.x.dtype, system.x.shape[0], system.lam
+    starts = jnp.concatenate([jnp.zeros(1, dtype), ends[:-1]])
+    where = jnp.minimum(jnp.searchsorted(ends, times), ends.shape[0] - 1)
     steps, thetas = (ends - starts)[where], (times - starts[where]) / (ends - starts)[where]
     latest = jnp.argmax(times)
 
@@ -270,6 +276,7 @@ def _solve(system, readout, times, horizon, panels):
         squares = squares + jnp.sum((gap[None] - change) ** 2, axis=1)
         return (outputs, there, squares, lengths + jnp.sum(v**2, axis=1)), v[latest]
 
+    units = system.slopes, system.output_weights, system.feature_gap
     zeros = functools.partial(jnp.zeros, dtype=dtype)
     shape = times.shape[0]
     start = zeros((shape, n)), zeros((shape, readout.x.shape[0])), zeros(shape), zeros(shape)
@@ -277,9 +284,7 @@ def _solve(system, readout, times, horizon, panels):
         gather, start, (units, readout.slopes, states.transpose(1, 0, 2))
     )
     energies = (jnp.sum((system.output_gap[None] - outputs) ** 2, axis=1) + lam * squares) / 2
-    last = jnp.asarray(_rule()[1][-2:], dtype)
-    error = jnp.max(jnp.linalg.norm(last[None] @ solutions, axis=2))
-    return there, energies, jnp.sqrt(lengths), error, end
+    return there, energies, jnp.sqrt(lengths), end
 
 
 def _moved(system, unit, v, step, theta, solution):
