@@ -41,8 +41,7 @@ _ON_FIRST_USE = ("bounds", "claims", "datasets", "figures", "image_files", "widg
 _HOME = {
     "Diagnosis": "diagnosis",
     "diagnose": "diagnosis",
-    "leave_one_out": "strengths",
-    "limit_path": "strengths",
+    "leave_one_out": "cross_validation",
     "SelfDistillation": "distillation",
     "greedy_order": "tickets",
     "lead_order": "tickets",

@@ -201,7 +201,7 @@ def distillation_limit(problem, rounds, *, replace="teacher"):
     bound = np.sqrt(np.sum(dense.b**2)) / smallest * slowest * size
     return Check.worst(
         Check.at_most(label, output_gap, slowest * size, tolerance, scale, "outputs"),
-        Check.at_most(label, feature_gap, bound, tolerance, max(scale, np.linalg.norm(features)), "features"),
+        Check.at_most(label, feature_gap, bound, tolerance, max(scale, float(np.linalg.norm(features))), "features"),
     )
 
 

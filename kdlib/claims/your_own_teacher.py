@@ -5,7 +5,7 @@ import numpy as np
 
 from kdlib.claims import Check
 from kdlib.claims.linear_system import _Dense
-from kdlib.strengths import leave_one_out as _left_out
+from kdlib.cross_validation import leave_one_out as _left_out
 
 _SMALLEST = 1e-10  # singular values below this fraction of the largest count as zero
 _library = jax.jit(lambda problem: _left_out(problem, problem.lam[None])[0])

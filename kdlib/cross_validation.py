@@ -1,4 +1,4 @@
-"""Many strengths of the transfer at the price of one: limits along λ, and what they say of labels left out.
+"""What the student says of a label that was left out, for many strengths λ at the price of one.
 
 Book: chapter *Your own teacher*.
 """
@@ -8,50 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from kdlib.kernels import rank_tolerance
-from kdlib.linear_system import LinearSystem, Readout, unit_factors
+from kdlib.linear_system import LinearSystem, unit_factors
 from kdlib.trajectory import check_problem_and_inputs
 from kdlib.validation import is_concrete, real_array
-
-
-def limit_path(problem, strengths, *, at=None):
-    r"""Return the outputs of :func:`fixed_point` for many strengths λ, at any inputs.
-
-    .. math:: f_\infty(x) = f_0(x) + \sum_k b_k \sigma'(w_k \cdot x)\, x \cdot v_k, \qquad
-              v_k = (L_k^\top)^+ \bigl[ \varphi_k - f_k(0) + b_k (\lambda I + \bar P)^{-1} (y - \tau) \bigr] .
-
-    Parameters
-    ----------
-    problem : TransferProblem
-        Its own λ plays no part.
-    strengths : array, shape (s,)
-        Positive values of λ.
-    at : array, shape (rows, d), optional
-        Inputs; the training inputs by default.
-
-    Returns
-    -------
-    array, shape (s, n or rows)
-
-    Raises
-    ------
-    ValueError
-        For strengths that are not positive, or inputs of a wrong shape.
-
-    Notes
-    -----
-    Two passes over the units with one singular value decomposition each, whatever the number of strengths. Accurate to
-    1e-8 of max(‖y‖, ‖f(0)‖) in 64-bit on the training inputs.
-
-    Examples
-    --------
-    >>> import jax.numpy as jnp, kdlib as kd
-    >>> student = kd.TwoLayerNetwork(jnp.zeros((1, 1)), jnp.ones(1))
-    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.zeros((1, 1)), lam=1.0)
-    >>> print(kd.limit_path(problem, [1.0, 3.0]).ravel())
-    [0.5  0.25]
-    """
-    at = check_problem_and_inputs(problem, at)
-    return _limits(problem, _check(strengths), at)
 
 
 def leave_one_out(problem, strengths):
@@ -121,26 +80,6 @@ def _carried_error(problem, system):
     values, vectors = jnp.linalg.eigh(mean)
     seen = values > rank_tolerance(values.dtype, n) * jnp.sum(system.output_weights**2)
     return jnp.where(seen, values, 0.0), vectors, bracket
-
-
-@eqx.filter_jit
-def _limits(problem, strengths, at):
-    system, there = LinearSystem.of(problem), Readout.of(problem.student, at)
-    values, vectors, bracket = _carried_error(problem, system)
-    seen = (values > 0)[:, None]
-    inverse = jnp.where(seen, 1 / jnp.where(seen, values[:, None] + strengths[None, :], 1.0), 0.0)
-    pulls = vectors @ (inverse * (vectors.T @ bracket)[:, None])
-
-    def add(total, unit):
-        slopes, weight, gap, slopes_there = unit
-        left, sigma, right = unit_factors(system.x, slopes)
-        inverse_sigma = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1.0), 0.0)
-        v = right.T @ (inverse_sigma[:, None] * (left.T @ (gap[:, None] + weight * pulls)))
-        return total + weight * slopes_there[:, None] * (at @ v), None
-
-    start = jnp.zeros((at.shape[0], strengths.size), bracket.dtype)
-    units = system.slopes, system.output_weights, system.feature_gap, there.slopes
-    return problem.student(at)[None, :] + jax.lax.scan(add, start, units)[0].T
 
 
 @eqx.filter_jit
