@@ -129,22 +129,26 @@ class Constants(eqx.Module):
             floor = jnp.where(lam > 0, lam * error / (2 * jnp.where(lam > 0, student.a + lam, 1.0)), 0.0)
         budget = jnp.maximum(energy - floor, 0.0)
         longest = jnp.max(jnp.linalg.norm(x, axis=1))
-        # no weight vector moves by more than sqrt(Δt), so no preactivation leaves this interval
-        reach = jnp.max(jnp.abs(student.weights @ x.T)) + longest * jnp.sqrt(budget * horizon)
-        slope, curvature = activation_suprema(student.activation, jnp.maximum(reach, jnp.finfo(reach.dtype).tiny))
-        spectral = jnp.linalg.norm(x, 2)
-        named = isinstance(student.activation, str)
-        kind = "σ′, σ″ bounded" if named else "σ′, σ″ bounded (their suprema from a grid, taken on trust)"
-        return cls(
-            energy=energy,
-            budget=budget,
-            beta=slope * spectral,
-            gamma=curvature * longest * spectral,
-            weights=jnp.abs(student.output_weights),
-            lead=jnp.linalg.norm(problem.feature_gap, axis=1),
-            lam=lam,
-            trust=Assumption(kind, True),
-        )
+        spectral, start = jnp.linalg.norm(x, 2), jnp.max(jnp.abs(student.weights @ x.T))
+
+        def within(movement):
+            reach = jnp.maximum(start + longest * movement, jnp.finfo(x.dtype).tiny)
+            slope, curvature = activation_suprema(student.activation, reach)
+            kind = "" if isinstance(student.activation, str) else " (their suprema from a grid, taken on trust)"
+            return cls(
+                energy=energy,
+                budget=budget,
+                beta=slope * spectral,
+                gamma=curvature * longest * spectral,
+                weights=jnp.abs(student.output_weights),
+                lead=jnp.linalg.norm(problem.feature_gap, axis=1),
+                lam=lam,
+                trust=Assumption(f"σ′, σ″ bounded{kind}", True),
+            )
+
+        # no weight vector moves by more than √(Δt), hence by more than the D_k(t) of the slopes met on that way
+        paid = jnp.sqrt(budget * horizon)
+        return within(jnp.minimum(paid, jnp.max(within(paid).movements(horizon[None]))))
 
     @property
     def push(self):
