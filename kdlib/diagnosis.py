@@ -90,10 +90,6 @@ def diagnose(data, *, lam=None, time=100.0, activation="tanh", key=None):
     signs are flipped as long as this brings the teacher's output nearer to the labels. Such a teacher is far: expect
     the kernel regime to fail.
 
-    References
-    ----------
-    Kuhn, *The Hungarian Method for the Assignment Problem*, 1955.
-
     Examples
     --------
     >>> import jax, kdlib as kd
