@@ -14,6 +14,7 @@ import numpy as np
 from kdlib.characteristic import checked, count, plain_spectrum, poles_of, pseudo_inverse, reduced
 from kdlib.limit import fixed_point
 from kdlib.linear_system import LinearSystem
+from kdlib.problem import TransferProblem
 
 # Up to this rank of M the singular values of [√D; G] are cheaper than a Krylov space.
 _DENSE_RANK = 400
@@ -50,7 +51,7 @@ class LargestRate(NamedTuple):
     error: jax.Array
 
 
-def decay_rates(problem, k):
+def decay_rates(problem: TransferProblem, k: int) -> jax.Array:
     r"""Return the k slowest non-zero rates of the kernel flow.
 
     The rates are the eigenvalues of :math:`M = \lambda\operatorname{blkdiag}(L_kL_k^\top) + J^\top J`, and the
@@ -88,7 +89,7 @@ def decay_rates(problem, k):
 
     References
     ----------
-    Ericsson and Ruhe, *The Spectral Transformation Lanczos Method*, Math. Comp. 35, 1980.
+    Nour-Omid, Parlett, Ericsson, Jensen, *How to Implement the Spectral Transformation*, Math. Comp. 48, 1987.
 
     Examples
     --------
@@ -103,7 +104,7 @@ def decay_rates(problem, k):
     return jnp.asarray(_slowest(checked(problem), k)[0], problem.x.dtype)
 
 
-def slow_modes(problem, k):
+def slow_modes(problem: TransferProblem, k: int) -> SlowModes:
     r"""Return the k slowest modes of the kernel flow, with what the outputs see of them.
 
     .. math:: f(t) = f_\infty + \sum_j e^{-\mu_j t} A_j, \qquad A_j = -\langle z_j, v_\infty\rangle\, J z_j,
@@ -146,7 +147,7 @@ def slow_modes(problem, k):
     return _described(LinearSystem.of(problem), jnp.asarray(rates, dtype), jnp.asarray(modes, dtype), limit)
 
 
-def largest_rate(problem):
+def largest_rate(problem: TransferProblem) -> LargestRate:
     r"""Return λ_max(M), the fastest rate of the kernel flow: gradient descent is stable below the step 2/λ_max(M).
 
     Parameters
