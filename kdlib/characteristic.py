@@ -17,10 +17,10 @@ import numpy as np
 from kdlib.kernels import rank_tolerance, tangent_kernel
 from kdlib.linear_system import LinearSystem, ShiftedInverse
 from kdlib.problem import TransferProblem
-from kdlib.validation import non_negative
+from kdlib.validation import ArrayLike, non_negative
 
 
-def count_above(problem, x):
+def count_above(problem: TransferProblem, x: ArrayLike) -> int:
     r"""Return the number of eigenvalues of M above x, by Sylvester's inertia.
 
     .. math:: \#\{\operatorname{eig} M > x\} = \sum_k \#\{\lambda\operatorname{eig} H_k > x\}
@@ -60,7 +60,7 @@ def count_above(problem, x):
     return count(pseudo_inverse(system), x)
 
 
-def characteristic_values(problem):
+def characteristic_values(problem: TransferProblem) -> jax.Array:
     r"""Return all characteristic values: the p < 0 at which det T(p) vanishes, and those -λ·eig(H_k) that survive.
 
     They are the negatives of the non-zero eigenvalues of M. Between two poles -λ·eig(H_k) every eigenvalue of T(p) is

@@ -6,14 +6,16 @@ Book: chapter *Your own teacher*.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from numpy.typing import ArrayLike
 
 from kdlib.kernels import rank_tolerance
 from kdlib.linear_system import LinearSystem, unit_factors
+from kdlib.problem import TransferProblem
 from kdlib.trajectory import check_problem_and_inputs
 from kdlib.validation import is_concrete, real_array
 
 
-def leave_one_out(problem, strengths):
+def leave_one_out(problem: TransferProblem, strengths: ArrayLike) -> jax.Array:
     r"""Return what the student says of each label when that one label is left out.
 
     .. math:: f_i^{(-i)} = y_i - \frac{[(\lambda I + \bar P)^{-1} (y - \tau)]_i}{[(\lambda I + \bar P)^{-1}]_{ii}} .

@@ -10,11 +10,14 @@ Book: every chapter; the dozen points on the circle and the digits are its runni
 import csv
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy_format
+
+from kdlib.validation import ArrayLike
 
 __all__ = ["Dataset", "circle", "digits", "flip", "gaussian", "load"]
 
@@ -81,7 +84,7 @@ class Dataset:
 _AXES = {"x": "nd", "y": "n", "x_test": "kd", "y_test": "k", "phi": "mn", "weights": "md", "signs": "m"}
 
 
-def circle(n=12):
+def circle(n: int = 12) -> Dataset:
     r"""Points on the unit circle, +1 on its upper half and −1 on its lower half.
 
     .. math::
@@ -124,7 +127,7 @@ def circle(n=12):
     )
 
 
-def digits(classes=(0, 1), *, train=60, test=None, seed=0):
+def digits(classes: Sequence = (0, 1), *, train: int = 60, test: int | None = None, seed: int = 0) -> Dataset:
     """Handwritten digits, 8 × 8 pixels: the real images that ship with scikit-learn.
 
     A row is an image divided by its norm, so that its 64 entries are at least 0.
@@ -181,7 +184,7 @@ def digits(classes=(0, 1), *, train=60, test=None, seed=0):
     return Dataset(x[first], y[first], x[second], y[second], name="digits " + " against ".join(titles))
 
 
-def gaussian(n, d, *, test=200, seed=0):
+def gaussian(n: int, d: int, *, test: int = 200, seed: int = 0) -> Dataset:
     """Directions drawn uniformly from the sphere, labelled by the side of a plane on which they lie.
 
     Rows are Gaussian vectors divided by their norm; y = sign(x · u) with a direction u drawn likewise.
@@ -217,7 +220,7 @@ def gaussian(n, d, *, test=200, seed=0):
     return Dataset(x[:n], y[:n], x[n:], y[n:], name=f"{n} Gaussian directions")
 
 
-def flip(y, count, *, seed=0):
+def flip(y: ArrayLike, count: int, *, seed: int = 0) -> np.ndarray:
     """Label noise: a copy of the labels, shape (n,), with ``count`` of them negated.
 
     Which ones is drawn once for a seed: those of a smaller count are among those of a larger one.
@@ -254,7 +257,7 @@ def flip(y, count, *, seed=0):
     return noisy
 
 
-def load(path):
+def load(path: str | Path) -> Dataset:
     """Read a reader's own data from a file, as they are: no row is scaled, no label changed.
 
     Parameters

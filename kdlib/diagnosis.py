@@ -3,8 +3,10 @@
 Book: chapter *Your own teacher*.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -47,13 +49,20 @@ class Diagnosis:
     test: TestError
 
     @property
-    def sentences(self):
+    def sentences(self) -> tuple[str, ...]:
         """All answers in words, a tuple of strings."""
         answers = self.regime, self.capacity, self.strength, self.speed, self.test
         return tuple(answer.sentence for answer in answers)
 
 
-def diagnose(data, *, lam=None, time=100.0, activation="tanh", key=None):
+def diagnose(
+    data: Dataset,
+    *,
+    lam: float | jax.Array | None = None,
+    time: float | jax.Array = 100.0,
+    activation: str | Callable = "tanh",
+    key: jax.Array | None = None,
+) -> Diagnosis:
     r"""Answer five questions about a teacher, from its features on the training data.
 
     Is it in the kernel regime? How much of it can the student carry? Which λ? How fast? What test error?

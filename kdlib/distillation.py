@@ -34,7 +34,7 @@ class SelfDistillation(eqx.Module):
     carried: jax.Array
 
 
-def self_distillation(problem, rounds, *, replace="teacher"):
+def self_distillation(problem: TransferProblem, rounds: int, *, replace: str = "teacher") -> SelfDistillation:
     r"""Return the limits of students that start anew, each taught by the one before.
 
     With :math:`G = \lambda(\lambda I + \bar P)^{-1}`, where the limit's features replace

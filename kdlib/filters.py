@@ -7,6 +7,7 @@ Book: chapter *Spectra*.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -15,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib.kernels import rank_tolerance, tangent_kernel
+from kdlib.network import TwoLayerNetwork
+from kdlib.problem import TransferProblem
 from kdlib.trajectory import check_problem_and_inputs
-from kdlib.validation import is_concrete, non_negative, real_array
+from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
 
 
 class Alignment(eqx.Module):
@@ -37,12 +40,12 @@ class Alignment(eqx.Module):
     shares: jax.Array
 
     @property
-    def cumulative(self):
+    def cumulative(self) -> jax.Array:
         """Share of ‖z‖² in the fastest 1, 2, ..., n modes, shape (n,)."""
         return jnp.cumsum(self.shares)
 
     @property
-    def mean_rate(self):
+    def mean_rate(self) -> jax.Array:
         """zᵀH̄z/‖z‖², the mean of the rates under the shares: the rate at which ‖z‖ starts to decay."""
         return self.rates @ self.shares
 
@@ -68,7 +71,7 @@ class StoppingTime(eqx.Module):
     mode_times: jax.Array
 
 
-def alignment(net, x, vector):
+def alignment(net: TwoLayerNetwork, x: ArrayLike, vector: ArrayLike) -> Alignment:
     r"""Return the shares of a vector, such as labels or PI, in the tangent kernel's modes.
 
     .. math:: \alpha_i = \frac{(u_i \cdot z)^2}{\lVert z \rVert^2}, \qquad
@@ -116,7 +119,7 @@ def alignment(net, x, vector):
     return Alignment(rates, modes, jnp.sum((rows @ modes) ** 2, axis=0) / total)
 
 
-def early_stopping_filter(rates, time):
+def early_stopping_filter(rates: ArrayLike, time: float | jax.Array) -> jax.Array:
     r"""Return the share of each mode that training up to a time has learnt.
 
     .. math:: q_t(\mu) = 1 - e^{-t \mu} .
@@ -148,7 +151,7 @@ def early_stopping_filter(rates, time):
     return jnp.where(rates > 0, -jnp.expm1(-jnp.where(rates > 0, rates, 1.0) * time), 0.0)
 
 
-def ridge_filter(rates, gamma):
+def ridge_filter(rates: ArrayLike, gamma: float | jax.Array) -> jax.Array:
     r"""Return the share of each mode that a fit with penalised weights learns.
 
     .. math:: \rho_\gamma(\mu) = \frac{\mu}{\mu + \gamma},
@@ -181,7 +184,7 @@ def ridge_filter(rates, gamma):
     return jnp.where(rates > 0, rates / (jnp.where(rates > 0, rates, 1.0) + gamma), 0.0)
 
 
-def spectral_fit(problem, filter, *, at=None):
+def spectral_fit(problem: TransferProblem, filter: Callable, *, at: ArrayLike | None = None) -> jax.Array:
     r"""Return the outputs of a filtered fit of the labels with the student's tangent kernel.
 
     .. math:: f(x) = f_0(x) + \sum_i \frac{q(\mu_i)}{\mu_i}\, \bar H(x, X) u_i\; u_i \cdot (y - f_0(X)) .
@@ -227,7 +230,7 @@ def spectral_fit(problem, filter, *, at=None):
     return student(at) + tangent_kernel(student, at, x) @ (modes @ (over_rates * (modes.T @ problem.output_gap)))
 
 
-def best_stopping_time(problem, truth, noise):
+def best_stopping_time(problem: TransferProblem, truth: ArrayLike, noise: float | jax.Array) -> StoppingTime:
     r"""Return the time at which training without a teacher is closest to the truth, exactly.
 
     With labels y = truth + ε, Eε = 0, E εεᵀ = s² I, and :math:`\delta_i = u_i \cdot (\text{truth} - f(0))`,

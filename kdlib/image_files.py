@@ -8,6 +8,7 @@ Book: chapter *Experiments*.
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,9 @@ _IDX_MAGIC = {"images": 0x803, "labels": 0x801}  # unsigned bytes in 3 dimension
 _CIFAR_ROW = 1 + 3 * 32 * 32  # a label, then the red, green and blue pixels
 
 
-def mnist(folder, classes=(0, 1), *, train=400, test=None, seed=0):
+def mnist(
+    folder: str | Path, classes: Sequence = (0, 1), *, train: int = 400, test: int | None = None, seed: int = 0
+) -> Dataset:
     """Handwritten digits, 28 × 28 pixels, from the four IDX files of MNIST, gzipped or not.
 
     Looks in ``folder`` for ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte``, ``t10k-images-idx3-ubyte`` and
@@ -74,7 +77,9 @@ def mnist(folder, classes=(0, 1), *, train=400, test=None, seed=0):
     return _dataset("MNIST", parts, classes, train, test, seed)
 
 
-def cifar10(folder, classes=(0, 1), *, train=400, test=None, seed=0):
+def cifar10(
+    folder: str | Path, classes: Sequence = (0, 1), *, train: int = 400, test: int | None = None, seed: int = 0
+) -> Dataset:
     """Photographs, 32 × 32 pixels in three colours, from the six files of CIFAR-10's binary version.
 
     Looks in ``folder`` for ``data_batch_1.bin`` to ``data_batch_5.bin`` and ``test_batch.bin``. The classes 0 to 9 are

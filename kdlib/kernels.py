@@ -5,13 +5,14 @@ Book: chapter *Kernels*.
 
 import functools
 import warnings
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kdlib.network import TwoLayerNetwork, activation_pair
-from kdlib.validation import is_concrete, real_array
+from kdlib.validation import ArrayLike, is_concrete, real_array
 
 _FIRST_TERMS, _MOST_TERMS, _TRACED_TERMS = 64, 4096, 1024
 _NODES, _FARTHEST_NODE = 4097, 13.0
@@ -28,7 +29,7 @@ def _check_network(net):
     return net
 
 
-def unit_kernels(net, x):
+def unit_kernels(net: TwoLayerNetwork, x: ArrayLike) -> jax.Array:
     r"""Return every unit's own kernel.
 
     .. math:: H_k = L_k^\top L_k = S_k X X^\top S_k, \qquad S_k = \operatorname{diag} \sigma'(X w_k) .
@@ -62,7 +63,7 @@ def unit_kernels(net, x):
     return slopes[:, :, None] * gram[None] * slopes[:, None, :]
 
 
-def tangent_kernel(net, x, x2=None):
+def tangent_kernel(net: TwoLayerNetwork, x: ArrayLike, x2: ArrayLike | None = None) -> jax.Array:
     r"""Return the neural tangent kernel of a network's first layer.
 
     .. math:: \bar H(x, x') = \sum_k b_k^2\, \sigma'(w_k \cdot x)\, \sigma'(w_k \cdot x')\; x \cdot x' .
@@ -102,7 +103,7 @@ def tangent_kernel(net, x, x2=None):
     return (weighted @ slopes2) * (x @ x2.T)
 
 
-def limit_kernel(x, x2=None, *, activation):
+def limit_kernel(x: ArrayLike, x2: ArrayLike | None = None, *, activation: str | Callable) -> jax.Array:
     r"""Return the tangent kernel of the infinitely wide first layer with a = 1.
 
     .. math:: \bar H_\infty(x, x') = \mathbb E_{w \sim N(0, I)}[\sigma'(w \cdot x)\, \sigma'(w \cdot x')]\; x \cdot x' .

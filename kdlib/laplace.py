@@ -21,12 +21,12 @@ from kdlib.limit import fixed_point
 from kdlib.linear_system import LinearSystem, Readout, unit_factors
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs
-from kdlib.validation import is_concrete, real_array, time_array
+from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
 
 _UNITS_AT_ONCE = 32
 
 
-def characteristic_matrix(problem, s):
+def characteristic_matrix(problem: TransferProblem, s: complex | jax.Array) -> jax.Array:
     r"""Return the matrix whose loss of rank marks the rates of the student.
 
     .. math:: T(s) = I + \sum_k b_k^2\, H_k\, (sI + \lambda H_k)^{-1} .
@@ -71,7 +71,7 @@ def characteristic_matrix(problem, s):
     return _characteristic_matrix(system, s)
 
 
-def resolvent(problem, s, vector=None):
+def resolvent(problem: TransferProblem, s: complex | jax.Array, vector: ArrayLike | None = None) -> jax.Array:
     r"""Apply the resolvent of the linear system to its force, or to another vector.
 
     With :math:`B = sI + \lambda \operatorname{blkdiag}(L_k L_k^\top)`, inverted unit by unit,
@@ -122,7 +122,7 @@ def resolvent(problem, s, vector=None):
     return _woodbury(system, s, vector)
 
 
-def output_transform(problem, s, *, at=None):
+def output_transform(problem: TransferProblem, s: complex | jax.Array, *, at: ArrayLike | None = None) -> jax.Array:
     r"""Return the Laplace transform of the student's outputs in the kernel regime.
 
     .. math:: \hat f(s) = \int_0^\infty e^{-st} f(t)\, dt = \frac1s \bigl[ f(0) + J (sI + M)^{-1} c \bigr] .
@@ -160,7 +160,7 @@ def output_transform(problem, s, *, at=None):
     return (problem.student(at) + change) / s
 
 
-def laplace_flow(problem, times, *, at=None):
+def laplace_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | None = None) -> Trajectory:
     r"""Follow the student in the kernel regime by inverting its Laplace transform.
 
     .. math:: v(t) = \frac1{2\pi i} \int_\Gamma e^{zt}\, (zI + M)^{-1} c\, \frac{dz}z ,

@@ -50,7 +50,7 @@ class FixedPoint(eqx.Module):
     residual: jax.Array
 
 
-def fixed_point(problem):
+def fixed_point(problem: TransferProblem) -> FixedPoint:
     r"""Return the limit of the frozen-kernel system, for any kernels, λ = 0 included.
 
     With :math:`P_k` the orthogonal projector on range(H_k), :math:`\bar P = \sum_k b_k^2 P_k` and λ > 0,

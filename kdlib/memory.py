@@ -12,6 +12,7 @@ Book: chapter *Characteristic values and fading memory*.
 import functools
 import math
 import warnings
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -24,7 +25,7 @@ from kdlib.linear_system import LinearSystem, Readout, unit_factors
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs, kernel_flow
-from kdlib.validation import is_concrete, non_negative, real_array, time_array
+from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array, time_array
 
 # A panel's solution is a polynomial through so many Radau points; its memory is integrated by a Gauss rule.
 _STAGES, _GAUSS_NODES = 16, 32
@@ -33,7 +34,7 @@ _PANELS = 64
 _GROUPS = 8
 
 
-def memory_kernel(problem, times):
+def memory_kernel(problem: TransferProblem, times: ArrayLike) -> jax.Array:
     r"""Return what the student's outputs remember of an error made a time t ago.
 
     .. math:: K(t) = \sum_k b_k^2\, H_k\, e^{-\lambda H_k t}, \qquad K(0) = \bar H .
@@ -88,7 +89,7 @@ def _memory_kernel(system, times):
     return jax.lax.scan(gather, start, (system.slopes, system.output_weights))[0]
 
 
-def memory_flow(problem, times, *, at=None):
+def memory_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | None = None) -> Trajectory:
     r"""Follow the student in the kernel regime by solving the Volterra equation of its outputs.
 
     .. math::
@@ -317,7 +318,18 @@ class InfiniteWidthFlow(eqx.Module):
     standard_error: jax.Array
 
 
-def infinite_width_flow(x, y, dual, times, *, lam, key, activation="tanh", samples=4096, at=None):
+def infinite_width_flow(
+    x: ArrayLike,
+    y: ArrayLike,
+    dual: ArrayLike,
+    times: ArrayLike,
+    *,
+    lam: float | jax.Array,
+    key: jax.Array,
+    activation: str | Callable = "tanh",
+    samples: int = 4096,
+    at: ArrayLike | None = None,
+) -> InfiniteWidthFlow:
     r"""Follow an infinitely wide student that starts at f(0) = 0 and has a teacher trained from its own start.
 
     Only the memory kernel of the student is left of its units. The teacher's lead is

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import erf
 
-from kdlib.validation import real_array
+from kdlib.validation import ArrayLike, real_array
 
 _TWO_OVER_SQRT_PI = 1.1283791670955126
 
@@ -88,14 +88,14 @@ class TwoLayerNetwork(eqx.Module):
     signs: jax.Array
     activation: str | Callable = eqx.field(static=True)
 
-    def __init__(self, weights, signs, activation: str | Callable = "tanh"):
+    def __init__(self, weights: ArrayLike, signs: ArrayLike, activation: str | Callable = "tanh"):
         activation_pair(activation)
         self.weights = real_array("weights", weights, (("m", None), ("d", None)))
         self.signs = real_array("signs", signs, (("m", self.weights.shape[0]),))
         self.activation = activation
 
     @classmethod
-    def init(cls, key, width, dim, *, activation="tanh"):
+    def init(cls, key: jax.Array, width: int, dim: int, *, activation: str | Callable = "tanh") -> "TwoLayerNetwork":
         """Draw a network: weights from N(0, I), signs uniform on ±1, independently.
 
         Parameters
@@ -128,41 +128,41 @@ class TwoLayerNetwork(eqx.Module):
         weights = jax.random.normal(weight_key, (width, dim))
         return cls(weights, jax.random.rademacher(sign_key, (width,), dtype=weights.dtype), activation)
 
-    def with_weights(self, weights):
+    def with_weights(self, weights: ArrayLike) -> "TwoLayerNetwork":
         """Return the network with other trained weights, shape (m, d), and everything else the same."""
         return TwoLayerNetwork(
             real_array("weights", weights, (("m", self.width), ("d", self.dim))), self.signs, self.activation
         )
 
     @property
-    def width(self):
+    def width(self) -> int:
         """The number m of hidden units."""
         return self.weights.shape[0]
 
     @property
-    def dim(self):
+    def dim(self) -> int:
         """The input dimension d."""
         return self.weights.shape[1]
 
     @property
-    def output_weights(self):
+    def output_weights(self) -> jax.Array:
         r"""The fixed output weights :math:`b_k = a_k/\sqrt m`, shape (m,)."""
         return self.signs / jnp.sqrt(jnp.asarray(self.width, self.signs.dtype))
 
     @property
-    def a(self):
+    def a(self) -> jax.Array:
         r"""The number :math:`a = \sum_k b_k^2`, equal to 1 when every sign is ±1."""
         return jnp.sum(self.output_weights**2)
 
-    def features(self, x):
+    def features(self, x: ArrayLike) -> jax.Array:
         r"""Return the hidden features :math:`f_k(x_i) = \sigma(w_k \cdot x_i)`, shape (m, n), for x of shape (n, d)."""
         return activation_pair(self.activation)[0](self._preactivations(x))
 
-    def derivative(self, x):
+    def derivative(self, x: ArrayLike) -> jax.Array:
         r"""Return :math:`\sigma'(w_k \cdot x_i)`, shape (m, n): row k is the diagonal of :math:`S_k`."""
         return activation_pair(self.activation)[1](self._preactivations(x))
 
-    def __call__(self, x):
+    def __call__(self, x: ArrayLike) -> jax.Array:
         r"""Return the outputs :math:`f(x_i) = \sum_k b_k f_k(x_i)`, shape (n,), for x of shape (n, d)."""
         return self.output_weights @ self.features(x)
 

@@ -15,14 +15,14 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from kdlib.limit import fixed_point
+from kdlib.limit import FixedPoint, fixed_point
 from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
-from kdlib.trajectory import check_problem_and_inputs, kernel_flow
-from kdlib.validation import time_array
+from kdlib.trajectory import Trajectory, check_problem_and_inputs, kernel_flow
+from kdlib.validation import ArrayLike, time_array
 
 
-def soft_label_problem(problem):
+def soft_label_problem(problem: TransferProblem) -> TransferProblem:
     r"""Return the problem without transfer that output-level transfer amounts to.
 
     .. math:: \tilde y = \frac{y + \lambda \bar\varphi}{1 + \lambda}, \qquad \bar\varphi = \sum_k b_k \varphi_k .
@@ -62,7 +62,7 @@ def soft_label_problem(problem):
     return TransferProblem(problem.student, problem.x, soft, problem.phi, lam=0.0)
 
 
-def output_flow(problem, times, *, at=None):
+def output_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | None = None) -> Trajectory:
     r"""Follow the student under output-level transfer in the kernel regime.
 
     .. math:: f(t) = f(0) + \bigl(I - e^{-(1 + \lambda) \bar H t}\bigr) (\tilde y - f(0)) .
@@ -111,7 +111,7 @@ def output_flow(problem, times, *, at=None):
     return _on_soft_labels(kernel_flow, problem, times, at, allow_inf=True)
 
 
-def output_gradient_flow(problem, times, *, at=None):
+def output_gradient_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | None = None) -> Trajectory:
     r"""Follow the gradient flow of the network itself under output-level transfer.
 
     .. math:: \dot w_k = b_k L_k(w) \bigl[(y - f) + \lambda (\bar\varphi - f)\bigr]
@@ -163,7 +163,7 @@ def output_gradient_flow(problem, times, *, at=None):
     return _on_soft_labels(gradient_flow, problem, times, at, allow_inf=False)
 
 
-def output_fixed_point(problem):
+def output_fixed_point(problem: TransferProblem) -> FixedPoint:
     r"""Return the limit of output-level transfer in the kernel regime.
 
     .. math:: f_\infty = f(0) + P (\tilde y - f(0)), \qquad

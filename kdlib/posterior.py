@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from kdlib.kernels import rank_tolerance
 from kdlib.linear_system import unit_factors
+from kdlib.problem import TransferProblem
 from kdlib.trajectory import check_problem_and_inputs
-from kdlib.validation import is_concrete, non_negative
+from kdlib.validation import ArrayLike, is_concrete, non_negative
 
 
 class Posterior(eqx.Module):
@@ -40,7 +41,7 @@ class Posterior(eqx.Module):
     unlearnable: jax.Array
 
     @property
-    def std(self):
+    def std(self) -> jax.Array:
         """Standard deviation of the noise-free output, shape (rows,)."""
         return jnp.sqrt(self.variance)
 
@@ -111,7 +112,7 @@ class LabelMap(eqx.Module):
         return (self.modes * self.shrinkage(lam)[None, :]) @ self.vectors.T
 
 
-def gaussian_posterior(problem, *, noise, at=None):
+def gaussian_posterior(problem: TransferProblem, *, noise: float | jax.Array, at: ArrayLike | None = None) -> Posterior:
     r"""Return the Gaussian posterior of which the student is the mean.
 
     .. math::

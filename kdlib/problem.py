@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kdlib.network import TwoLayerNetwork
-from kdlib.validation import is_concrete, non_negative, real_array
+from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
 
 
 class TransferProblem(eqx.Module):
@@ -49,7 +49,9 @@ class TransferProblem(eqx.Module):
     phi: jax.Array | None
     lam: jax.Array
 
-    def __init__(self, student, x, y, phi, *, lam):
+    def __init__(
+        self, student: TwoLayerNetwork, x: ArrayLike, y: ArrayLike, phi: ArrayLike | None, *, lam: float | jax.Array
+    ):
         if not isinstance(student, TwoLayerNetwork):
             raise ValueError(f"student: expected a TwoLayerNetwork; got {type(student).__name__}")
         self.student = student
@@ -67,22 +69,22 @@ class TransferProblem(eqx.Module):
             self.phi = real_array("phi", phi, (("m", student.width), ("n", self.x.shape[0])))
 
     @property
-    def feature_gap(self):
+    def feature_gap(self) -> jax.Array:
         r"""The teacher's lead :math:`\varphi_k - f_k(0)`, shape (m, n); zero where there is no teacher."""
         start = self.student.features(self.x)
         return jnp.zeros_like(start) if self.phi is None else self.phi - start
 
     @property
-    def output_gap(self):
+    def output_gap(self) -> jax.Array:
         """What the student's start leaves of the labels, y − f(0), shape (n,)."""
         return self.y - self.student(self.x)
 
     @property
-    def scale(self):
+    def scale(self) -> jax.Array:
         """max(‖y‖, ‖f(0)‖): every stated accuracy of a trajectory is relative to it."""
         return jnp.maximum(jnp.linalg.norm(self.y), jnp.linalg.norm(self.student(self.x)))
 
-    def energy(self, net):
+    def energy(self, net: TwoLayerNetwork) -> jax.Array:
         """Return E at the network ``net``, a scalar in squared label units.
 
         Parameters

@@ -18,7 +18,7 @@ from kdlib.kernels import rank_tolerance, tangent_kernel
 from kdlib.posterior import LabelMap
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import check_problem_and_inputs, kernel_flow
-from kdlib.validation import is_concrete, non_negative, real_array
+from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
 
 
 class Risk(eqx.Module):
@@ -36,7 +36,7 @@ class Risk(eqx.Module):
     variance: jax.Array
 
     @property
-    def total(self):
+    def total(self) -> jax.Array:
         """Expected squared error, averaged over the rows: mean of bias² + variance."""
         return jnp.mean(self.bias**2 + self.variance)
 
@@ -62,7 +62,15 @@ class OptimalStrength(eqx.Module):
     labels: jax.Array
 
 
-def noise_risk(problem, truth, noise, *, time=math.inf, at=None, truth_at=None):
+def noise_risk(
+    problem: TransferProblem,
+    truth: ArrayLike,
+    noise: float | jax.Array,
+    *,
+    time: float | jax.Array = math.inf,
+    at: ArrayLike | None = None,
+    truth_at: ArrayLike | None = None,
+) -> Risk:
     r"""Return bias and variance of the student under label noise, exactly.
 
     With y = truth + ε, Eε = 0, E εεᵀ = s² I and the teacher fixed, the outputs are :math:`f(t) = \alpha(t) + A(t) y`:
@@ -166,7 +174,13 @@ def _column_by_column(problem, inputs, truth, time):
     return outputs(truth, problem.phi), jnp.stack(columns, axis=1)
 
 
-def inverse_variance_strength(noise, error, *, correlation=0.0, a=1.0):
+def inverse_variance_strength(
+    noise: float | jax.Array,
+    error: float | jax.Array,
+    *,
+    correlation: float | jax.Array = 0.0,
+    a: float | jax.Array = 1.0,
+) -> jax.Array:
     r"""Return the strength at which a student with invertible kernels comes closest to the truth.
 
     .. math:: \lambda^* = a\,\frac{s^2 - \rho}{e^2 - \rho}, \qquad
@@ -213,7 +227,14 @@ def inverse_variance_strength(noise, error, *, correlation=0.0, a=1.0):
     return jnp.where(inside, a * above / jnp.where(inside, below, 1.0), jnp.where(above > 0, jnp.inf, 0.0))
 
 
-def optimal_strength(problem, truth, noise, *, at=None, truth_at=None):
+def optimal_strength(
+    problem: TransferProblem,
+    truth: ArrayLike,
+    noise: float | jax.Array,
+    *,
+    at: ArrayLike | None = None,
+    truth_at: ArrayLike | None = None,
+) -> OptimalStrength:
     r"""Return the strength λ at which the student's limit has the least risk, for any kernels.
 
     In the eigenbasis of :math:`\bar P`, with eigenvalues :math:`\pi_i` and the carried teacher's errors

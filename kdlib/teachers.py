@@ -16,7 +16,7 @@ from kdlib.filters import _modes, early_stopping_filter
 from kdlib.kernels import rank_tolerance, tangent_kernel
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
-from kdlib.validation import is_concrete, non_negative, real_array
+from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
 
 
 class KernelMachine(eqx.Module):
@@ -33,7 +33,7 @@ class KernelMachine(eqx.Module):
     phi: jax.Array
     coefficients: jax.Array
 
-    def __call__(self, embedding):
+    def __call__(self, embedding: ArrayLike) -> jax.Array:
         """Return Σ_k θ_k z_k, shape (rows,): what the machine adds to the student's start.
 
         Parameters
@@ -45,7 +45,7 @@ class KernelMachine(eqx.Module):
         return self.coefficients @ z
 
 
-def trained_teacher(student, x, y, time):
+def trained_teacher(student: TwoLayerNetwork, x: ArrayLike, y: ArrayLike, time: float | jax.Array) -> TwoLayerNetwork:
     r"""Return the network that the student becomes without a teacher, in the kernel regime.
 
     .. math:: w(t) = w(0) + J^\top \bar H^+ (I - e^{-t \bar H})\,(y - f(0)) .
@@ -96,7 +96,7 @@ def trained_teacher(student, x, y, time):
     return student.with_weights(student.weights + pulled @ problem.x)
 
 
-def random_fourier_features(key, x, count, *, bandwidth):
+def random_fourier_features(key: jax.Array, x: ArrayLike, count: int, *, bandwidth: float | jax.Array) -> jax.Array:
     r"""Return random features whose products average to a Gaussian kernel.
 
     .. math:: z_k(x) = \sqrt 2 \cos(\omega_k \cdot x / \ell + \beta_k), \qquad
@@ -150,7 +150,9 @@ def random_fourier_features(key, x, count, *, bandwidth):
     )
 
 
-def kernel_machine_teacher(student, x, y, embedding, *, ridge):
+def kernel_machine_teacher(
+    student: TwoLayerNetwork, x: ArrayLike, y: ArrayLike, embedding: ArrayLike, *, ridge: float | jax.Array
+) -> KernelMachine:
     r"""Return a kernel machine as privileged information that is near the student's start.
 
     Embeddings z_k that have nothing to do with the student are O(1) away from its features. Added to them with small

@@ -16,13 +16,13 @@ from kdlib.limit import fixed_point
 from kdlib.linear_system import LinearSystem, unit_factors
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
-from kdlib.validation import is_concrete, non_negative
+from kdlib.validation import ArrayLike, is_concrete, non_negative
 
 _OUTPUTS = ("keep", "rescale")
 _UNITS_AT_ONCE = 32
 
 
-def ticket(problem, units, *, output="keep"):
+def ticket(problem: TransferProblem, units: ArrayLike, *, output: str = "keep") -> TransferProblem:
     r"""Return the transfer problem of a narrow student that keeps some units.
 
     .. math:: f^S = c \sum_{k \in S} b_k f_k, \qquad c = 1 \text{ ("keep")},
@@ -72,7 +72,7 @@ def ticket(problem, units, *, output="keep"):
     return TransferProblem(narrow, problem.x, problem.y, phi, lam=problem.lam)
 
 
-def ticket_losses(problem, order, *, output="keep"):
+def ticket_losses(problem: TransferProblem, order: ArrayLike, *, output: str = "keep") -> jax.Array:
     r"""Return how far the tickets along an order end from the wide student.
 
     Entry j - 1 belongs to the ticket :math:`S` of the first j units:
@@ -119,7 +119,9 @@ def ticket_losses(problem, order, *, output="keep"):
     return _losses(problem, fixed_point(problem).outputs, order, factors)
 
 
-def smallest_ticket(problem, loss, order, *, output="keep"):
+def smallest_ticket(
+    problem: TransferProblem, loss: float | jax.Array, order: ArrayLike, *, output: str = "keep"
+) -> jax.Array:
     """Return the shortest beginning of an order whose ticket loses at most the given share.
 
     Parameters
@@ -165,7 +167,7 @@ def smallest_ticket(problem, loss, order, *, output="keep"):
     return jnp.asarray(order)[: fits[0] + 1]
 
 
-def lead_order(problem):
+def lead_order(problem: TransferProblem) -> jax.Array:
     r"""Return the units by the size of the teacher's lead, largest first.
 
     .. math:: \lVert b_k (\varphi_k - f_k(0)) \rVert
@@ -196,7 +198,7 @@ def lead_order(problem):
     return jnp.argsort(-lead)
 
 
-def greedy_order(problem, count=None, *, output="keep"):
+def greedy_order(problem: TransferProblem, count: int | None = None, *, output: str = "keep") -> jax.Array:
     r"""Return units in the order in which each one makes the loss of the next ticket least.
 
     Starting from no units, the next one is that of least :math:`\lVert f_\infty - f_\infty^S \rVert`, the loss of

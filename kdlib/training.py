@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs
-from kdlib.validation import is_concrete, real_array, time_array
+from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
 
 _MOST_STEPS = 100_000
 
@@ -39,7 +40,7 @@ def _observe(problem, at, weights):
     return net(at), problem.energy(net), movement
 
 
-def gradient_flow(problem, times, *, at=None):
+def gradient_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | None = None) -> Trajectory:
     r"""Follow the gradient flow of the network itself, kernels moving with it.
 
     .. math:: \dot w_k = L_k(w)\, r_k, \qquad r_k = b_k (y - f) + \lambda (\varphi_k - f_k).
@@ -138,7 +139,9 @@ def _integrate(problem, times, at, tolerance):
     return observed, weights[-1], solution.result == diffrax.RESULTS.successful
 
 
-def gradient_descent(problem, step_size, steps, *, at=None):
+def gradient_descent(
+    problem: TransferProblem, step_size: float | jax.Array, steps: ArrayLike, *, at: ArrayLike | None = None
+) -> Trajectory:
     r"""Run gradient descent on the objective, the iteration that is used in practice.
 
     .. math:: w_k \leftarrow w_k + \eta\, L_k(w)\, r_k .

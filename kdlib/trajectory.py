@@ -31,7 +31,7 @@ from kdlib.limit import fixed_point
 from kdlib.linear_system import LinearSystem, Readout, ShiftedInverse
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
-from kdlib.validation import is_concrete, real_array, time_array
+from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
 
 _MOST_EARLY_STEPS, _MOST_LATE_STEPS, _TRACED_STEPS = 256, 256, 128
 
@@ -77,7 +77,7 @@ class Trajectory(eqx.Module):
     _end: "TwoLayerNetwork | KrylovEnd"
 
     @property
-    def network(self):
+    def network(self) -> TwoLayerNetwork:
         """The network at the latest time; after `kernel_flow`, a second pass of its recurrence regenerates it."""
         return self._end if isinstance(self._end, TwoLayerNetwork) else self._end.network()
 
@@ -108,7 +108,7 @@ def check_problem_and_inputs(problem, at):
     return problem.x if at is None else real_array("at", at, (("rows", None), ("d", problem.student.dim)))
 
 
-def kernel_flow(problem, times, *, at=None):
+def kernel_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | None = None) -> Trajectory:
     r"""Follow the student in the kernel regime: its features' kernels stay as they are at the start.
 
     .. math:: \dot v = c - M v, \quad v(0) = 0, \quad f(t) = f(0) + J v(t), \quad v(t) = t\,\varphi_1(-tM)\,c .

@@ -7,7 +7,11 @@ pass through.
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing
 from jax.core import Tracer
+
+# what a caller may pass for an array
+ArrayLike = numpy.typing.ArrayLike | jax.Array
 
 
 def is_concrete(*values):

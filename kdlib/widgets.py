@@ -130,7 +130,7 @@ class LimitExplorer(Explorer):
         def function(displacement):  # the frozen-kernel student is linear in its weights
             student = given.student
             value, change = jax.jvp(
-                lambda w: student.with_weights(w)(self._around), (student.weights,), (displacement,)
+                lambda w: student.with_weights(w)(np.asarray(self._around)), (student.weights,), (displacement,)
             )
             return value + change
 

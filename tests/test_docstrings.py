@@ -12,7 +12,7 @@ import kdlib as kd
 PUBLIC = {f"kd.{name}": getattr(kd, name) for name in kd.__all__} | {
     f"kd.bounds.{name}": getattr(kd.bounds, name) for name in kd.bounds.__all__
 }
-EDGE = [importlib.import_module(f"kdlib.{name}") for name in ("datasets",)]
+EDGE = [importlib.import_module(f"kdlib.{name}") for name in ("datasets", "image_files")]
 PUBLIC |= {
     f"kd.{module.__name__.split('.')[-1]}.{name}": member
     for module in EDGE
@@ -43,3 +43,30 @@ def test_a_function_says_what_it_takes_returns_and_raises(name):
         assert re.search(rf"^(.*, )?{parameter}(, .*)? : ", described[1], re.MULTILINE) or re.search(
             rf"^{parameter}$", described[1], re.MULTILINE
         ), f"{name}: {parameter} is not described"
+
+
+def signatures():
+    """Public functions, and the methods and properties of public classes that are written here."""
+    for name, member in PUBLIC.items():
+        if inspect.isfunction(member):
+            yield name, member
+        for inner, method in vars(member).items() if inspect.isclass(member) else ():
+            function = method.fget if isinstance(method, property) else getattr(method, "__func__", method)
+            here = inspect.isfunction(function) and inspect.getsourcefile(function) == inspect.getsourcefile(member)
+            if here and (inner in ("__init__", "__call__") or not inner.startswith("_")):
+                yield f"{name}.{inner}", function
+
+
+SIGNATURES = dict(signatures())
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_arguments_and_results_have_types(name):
+    signature = inspect.signature(SIGNATURES[name])
+    bare = [
+        key
+        for key, part in signature.parameters.items()
+        if key not in ("self", "cls") and part.annotation is part.empty
+    ]
+    assert not bare
+    assert name.endswith(".__init__") or signature.return_annotation is not signature.empty

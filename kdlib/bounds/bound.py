@@ -3,11 +3,14 @@
 Book: chapter *How fast*, where the first bounds stand.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+
+from kdlib.validation import ArrayLike
 
 
 class Assumption(NamedTuple):
@@ -62,14 +65,23 @@ class Bound(eqx.Module):
     # A bound further away than this says little, even where it is true.
     LOOSE = 10.0
 
-    def __init__(self, name, value, measured, assumptions=(), *, below=False, trivial=None):
+    def __init__(
+        self,
+        name: str,
+        value: ArrayLike,
+        measured: ArrayLike,
+        assumptions: Iterable[Assumption] = (),
+        *,
+        below: bool = False,
+        trivial: ArrayLike | None = None,
+    ):
         self.name, self.below, self.assumptions = name, below, tuple(assumptions)
         self.value, self.measured = jnp.asarray(value), jnp.asarray(measured)
         nothing = 0.0 if below else jnp.inf
         self.trivial = jnp.asarray(nothing if trivial is None else trivial, self.value.dtype)
 
     @property
-    def holds(self):
+    def holds(self) -> jax.Array:
         """Whether every entry of the measured quantity keeps to the bound, up to the square root of rounding."""
         low, high = (self.value, self.measured) if self.below else (self.measured, self.value)
         allowed = jnp.sqrt(jnp.finfo(self.value.dtype).eps)
@@ -78,23 +90,23 @@ class Bound(eqx.Module):
         )
 
     @property
-    def met(self):
+    def met(self) -> jax.Array:
         """Whether all assumptions are met."""
         return jnp.all(jnp.asarray([assumption.met for assumption in self.assumptions] or [True]))
 
     @property
-    def slack(self):
+    def slack(self) -> jax.Array:
         """How many times the bound is away from the measured quantity: 1 where it is attained, entry by entry."""
         low, high = (self.value, self.measured) if self.below else (self.measured, self.value)
         return jnp.where(low == high, 1.0, high / jnp.where(low == 0, 0.0, low))
 
     @property
-    def informative(self):
+    def informative(self) -> jax.Array:
         """Whether the bound beats the trivial one and is within a factor of ten of the truth, somewhere."""
         beats = self.value > self.trivial if self.below else self.value < self.trivial
         return jnp.any(beats & (self.slack <= self.LOOSE))
 
-    def __str__(self):
+    def __str__(self) -> str:
         missed = [assumption.statement for assumption in self.assumptions if not assumption.met]
         relation = ("≤" if self.holds else ">") if not self.below else ("≥" if self.holds else "<")
         if self.value.ndim == 0:

@@ -17,13 +17,15 @@ from kdlib.bounds.bound import Bound
 from kdlib.bounds.lazy import check_times
 from kdlib.kernels import tangent_kernel
 from kdlib.linear_system import LinearSystem
+from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
 from kdlib.trajectory import kernel_flow
+from kdlib.validation import ArrayLike
 
 _NODES, _ROUNDS = 32, 50
 
 
-def finite_width_gap(problem, times):
+def finite_width_gap(problem: TransferProblem, times: ArrayLike) -> Bound:
     r"""Bound the distance of a network's outputs from those of its kernel flow, from the start alone.
 
     With R(t) = max_k R_k(t), b = max|b_k|, Δ = E(0) - E*, β = sup|σ'| ‖X‖ and γ = sup|σ''| max‖x_i‖ ‖X‖,
@@ -73,7 +75,7 @@ def finite_width_gap(problem, times):
     return _bound("gap to the kernel flow", problem, times, constants, _a_priori(constants, times))
 
 
-def finite_width_gap_posterior(problem, times):
+def finite_width_gap_posterior(problem: TransferProblem, times: ArrayLike) -> Bound:
     r"""Bound the distance of a network's outputs from those of its kernel flow, once the latter is known.
 
     No network is trained for the bound. On the intervals between times 0 = t_0 < t_1 < ... the kernel flow has

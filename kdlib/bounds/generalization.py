@@ -21,7 +21,7 @@ from kdlib.linear_system import LinearSystem, unit_factors
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import kernel_flow
-from kdlib.validation import is_concrete, non_negative, real_array
+from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
 
 _MOST_ENUMERATED, _DRAWS = 14, 4096
 
@@ -41,7 +41,7 @@ class RademacherAverage(NamedTuple):
     standard_error: jax.Array
 
 
-def rademacher_average(net, x, radius):
+def rademacher_average(net: TwoLayerNetwork, x: ArrayLike, radius: float | jax.Array) -> RademacherAverage:
     r"""Return the empirical Rademacher complexity of all students within a radius of a start.
 
     .. math:: \frac1n\,\mathbb E_\varepsilon \sup_{\lVert v \rVert \le B} \sum_i \varepsilon_i
@@ -82,11 +82,13 @@ def rademacher_average(net, x, radius):
     0.5 0.0
     """
     radius = non_negative("radius", radius)
-    mean, error = _average_length(tangent_kernel(net, x))
-    return RademacherAverage(radius / len(x) * mean, radius / len(x) * error)
+    kernel = tangent_kernel(net, x)
+    mean, error = _average_length(kernel)
+    radius = radius / kernel.shape[0]
+    return RademacherAverage(radius * mean, radius * error)
 
 
-def rademacher_complexity(net, x, radius):
+def rademacher_complexity(net: TwoLayerNetwork, x: ArrayLike, radius: float | jax.Array) -> Bound:
     r"""Bound the empirical Rademacher complexity of all students within a radius of a start.
 
     .. math:: \frac Bn\,\mathbb E_\varepsilon \sqrt{\varepsilon^\top \bar H \varepsilon}
@@ -128,11 +130,11 @@ def rademacher_complexity(net, x, radius):
     """
     measured = rademacher_average(net, x, radius).value
     trace = _kernel_trace(net, jnp.asarray(x))
-    value = non_negative("radius", radius) * jnp.sqrt(trace) / len(x)
+    value = non_negative("radius", radius) * jnp.sqrt(trace) / net.derivative(x).shape[1]
     return Bound("Rademacher complexity", value, measured)
 
 
-def displacement_norm(problem):
+def displacement_norm(problem: TransferProblem) -> Bound:
     r"""Bound how far the weights go, ‖v_∞‖, through the teacher's own distance.
 
     With :math:`v^T_k = (L_k^\top)^+ (\varphi_k - f_k(0))` the shortest weights that carry what the student can carry of
@@ -181,7 +183,15 @@ def displacement_norm(problem):
     return Bound("distance of the limit from the start", value, measured)
 
 
-def generalization_gap(problem, x_test, y_test, *, delta, margin=1.0, times=jnp.inf):
+def generalization_gap(
+    problem: TransferProblem,
+    x_test: ArrayLike,
+    y_test: ArrayLike,
+    *,
+    delta: float | jax.Array,
+    margin: float | jax.Array = 1.0,
+    times: ArrayLike = jnp.inf,
+) -> Bound:
     r"""Bound the test error of the student that the kernel flow reaches.
 
     With probability at least 1 - δ over an i.i.d. sample, at once for all v, and with

@@ -6,6 +6,7 @@ least energy that any features have; so Σ_k ∫‖ẇ_k‖² dt ≤ Δ, at any 
 Book: chapter *How wide is wide enough?*
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -19,7 +20,7 @@ from kdlib.network import activation_pair
 from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
 from kdlib.trajectory import check_problem_and_inputs
-from kdlib.validation import is_concrete, real_array, time_array
+from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
 
 _SUPREMA = {
     "tanh": (1.0, 4 / (3 * np.sqrt(3))),
@@ -44,7 +45,7 @@ class Suprema(NamedTuple):
     curvature: jax.Array
 
 
-def activation_suprema(activation, reach):
+def activation_suprema(activation: str | Callable, reach: float | jax.Array) -> Suprema:
     r"""Return the steepest slope and the largest curvature of an activation.
 
     .. math:: B_1 = \sup |\sigma'|, \qquad B_2 = \sup |\sigma''| .
@@ -166,7 +167,7 @@ class Constants(eqx.Module):
         return self.beta * times[:, None] * (self.push[None, :] + growth[:, None] * self.weights[None, :])
 
 
-def weight_movement(problem, times):
+def weight_movement(problem: TransferProblem, times: ArrayLike) -> Bound:
     r"""Bound the distance that any unit's weights have moved by then.
 
     .. math:: \max_k \lVert w_k(t) - w_k(0) \rVert \le \beta \max_k \Bigl[
@@ -214,7 +215,7 @@ def weight_movement(problem, times):
     return Bound("weight movement", value, jnp.stack(moved), (constants.trust,), trivial=trivial)
 
 
-def kernel_drift(problem, times):
+def kernel_drift(problem: TransferProblem, times: ArrayLike) -> Bound:
     r"""Bound how far the tangent kernel has drifted by then.
 
     .. math:: \lVert \bar H(t) - \bar H(0) \rVert \le 2 \beta \gamma \min\Bigl\{

@@ -6,16 +6,18 @@ goes through the projectors of all units.
 Book: chapter *Noisy labels*.
 """
 
+import jax
 import jax.numpy as jnp
 
 from kdlib.bounds.bound import Assumption, Bound
 from kdlib.posterior import LabelMap
+from kdlib.problem import TransferProblem
 from kdlib.risk import noise_risk
 from kdlib.trajectory import check_problem_and_inputs
-from kdlib.validation import is_concrete, non_negative, real_array
+from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
 
 
-def beats_teacher(problem, truth, noise):
+def beats_teacher(problem: TransferProblem, truth: ArrayLike, noise: float | jax.Array) -> Bound:
     r"""Return the student's risk beside its teacher's error e², which bounds it for a λ that is large enough.
 
     .. math:: \tfrac1n E \lVert f_\infty - \text{truth} \rVert^2 \le e^2
@@ -59,7 +61,7 @@ def beats_teacher(problem, truth, noise):
     )
 
 
-def beats_labels(problem, truth, noise):
+def beats_labels(problem: TransferProblem, truth: ArrayLike, noise: float | jax.Array) -> Bound:
     r"""Return the student's risk beside that of its labels, s², which bounds it for a λ that is small enough.
 
     .. math:: \tfrac1n E \lVert f_\infty - \text{truth} \rVert^2 \le s^2
@@ -102,7 +104,7 @@ def beats_labels(problem, truth, noise):
     )
 
 
-def noise_variance(problem, noise):
+def noise_variance(problem: TransferProblem, noise: float | jax.Array) -> Bound:
     r"""Bound the noise that stays in the student, averaged over the training data; any kernels, λ > 0.
 
     .. math:: \frac{s^2}{n} \operatorname{tr}\bigl[\bar P (\lambda I + \bar P)^{-1}\bigr]^2

@@ -17,10 +17,10 @@ from kdlib.linear_system import LinearSystem, unit_factors
 from kdlib.problem import TransferProblem
 from kdlib.spectrum import decay_rates, slow_modes
 from kdlib.trajectory import kernel_flow
-from kdlib.validation import is_concrete, real_array, time_array
+from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
 
 
-def slowest_rate(problem):
+def slowest_rate(problem: TransferProblem) -> Bound:
     r"""Bound the slowest non-zero rate from below by the kernels of the units alone.
 
     .. math:: \mu_{\min}^+(M) \ge \lambda \min_k \lambda_{\min}^+(H_k) .
@@ -56,7 +56,7 @@ def slowest_rate(problem):
     return Bound("slowest rate", problem.lam * kernel_eigenvalues(problem)[0], rate, assumptions, below=True)
 
 
-def interlacing(problem, thresholds):
+def interlacing(problem: TransferProblem, thresholds: ArrayLike) -> Bound:
     r"""Bound how many rates the labels can push over a threshold: at most n of them, and none back.
 
     .. math:: 0 \le \#\{\operatorname{eig} M > x\} - \sum_k \#\{\lambda\operatorname{eig} H_k > x\} \le n .
@@ -105,7 +105,7 @@ def interlacing(problem, thresholds):
     )
 
 
-def energy_decay(problem, times):
+def energy_decay(problem: TransferProblem, times: ArrayLike) -> Bound:
     r"""Bound the energy of the kernel flow when every unit's kernel is positive (Polyak-Łojasiewicz).
 
     .. math:: E(t) - E_\infty \le e^{-2\lambda h t} (E(0) - E_\infty), \qquad H_k \succeq hI, \qquad
@@ -141,7 +141,7 @@ def energy_decay(problem, times):
     times = time_array(times, allow_inf=True)
     student = problem.student
     values, start = kernel_eigenvalues(problem), problem.energy(student)
-    teacher = student.output_weights @ problem.phi
+    teacher = student(problem.x) + student.output_weights @ problem.feature_gap
     least = problem.lam * jnp.sum((problem.y - teacher) ** 2) / (2 * (student.a + problem.lam))
     bound = least + jnp.exp(-2 * problem.lam * values[0] * times) * (start - least)
     positive = len(values) == student.width * len(problem.y)
@@ -149,7 +149,7 @@ def energy_decay(problem, times):
     return Bound("energy", bound, kernel_flow(problem, times).energies, assumptions, trivial=start)
 
 
-def equal_kernel_speedup(problem, times):
+def equal_kernel_speedup(problem: TransferProblem, times: ArrayLike) -> Bound:
     r"""Bound the distance of the outputs from their limit when all units have one kernel, H_k = H.
 
     .. math:: \lVert f(t) - f_\infty \rVert \le e^{-(a + \lambda) h t}\, \lVert f(0) - f_\infty \rVert, \qquad
@@ -193,7 +193,7 @@ def equal_kernel_speedup(problem, times):
     return Bound("outputs from their limit", start * jnp.exp(-speed * times), measured, assumptions, trivial=start)
 
 
-def small_transfer_rates(problem):
+def small_transfer_rates(problem: TransferProblem) -> Bound:
     r"""Bound how far the rates are from the two time scales of λ → 0.
 
     With :math:`h_i` the non-zero eigenvalues of H̄ and :math:`\nu_i` those of :math:`N^\top
@@ -242,7 +242,7 @@ def small_transfer_rates(problem):
     return Bound("rates from their two time scales", jnp.full(away.shape, ratio), away, trivial=1.0)
 
 
-def slow_amplitude(problem):
+def slow_amplitude(problem: TransferProblem) -> Bound:
     r"""Bound what the slow modes, those with rates of order λ, contribute to the outputs.
 
     .. math:: \Bigl\lVert \sum_{j\ \text{slow}} e^{-\mu_j t} A_j \Bigr\rVert

@@ -3,16 +3,18 @@
 Book: chapter *How much of the teacher is needed?*.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kdlib.bounds.bound import Bound
 from kdlib.limit import fixed_point
+from kdlib.problem import TransferProblem
 from kdlib.tickets import greedy_order, smallest_ticket
 from kdlib.validation import non_negative
 
 
-def units_needed(problem, loss):
+def units_needed(problem: TransferProblem, loss: float | jax.Array) -> Bound:
     r"""Bound from below the size of every ticket that loses at most δ.
 
     The least m' at which the m' largest of

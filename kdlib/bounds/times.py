@@ -3,6 +3,7 @@ r"""Bounds on the time, and on the steps of gradient descent, until the outputs 
 Book: chapter *How fast*.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,12 +11,13 @@ from kdlib.bounds.bound import Bound
 from kdlib.bounds.rates import kernel_eigenvalues, output_rates, slow_amplitude_bound, start_of_energy
 from kdlib.characteristic import checked
 from kdlib.limit import fixed_point
+from kdlib.problem import TransferProblem
 from kdlib.spectrum import largest_rate, slow_modes
 from kdlib.trajectory import kernel_flow
 from kdlib.validation import is_concrete, real_array
 
 
-def time_to_accuracy(problem, accuracy):
+def time_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array) -> Bound:
     r"""Bound the time after which the outputs stay within a tolerance δ of their limit.
 
     .. math:: t \le \min\Bigl\{ \frac1{\lambda \min s^2} \log\frac{\varepsilon_0}{\delta},\;
@@ -67,7 +69,7 @@ def time_to_accuracy(problem, accuracy):
     return Bound("time to accuracy", value, measured)
 
 
-def iterations_to_accuracy(problem, accuracy):
+def iterations_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array) -> Bound:
     r"""Bound the number of steps of gradient descent, in the kernel regime, to a tolerance δ.
 
     .. math:: v_{j+1} = v_j + \eta (c - M v_j), \qquad j \le \frac{\log(\varepsilon_0/\delta)}{-\log q}, \qquad
