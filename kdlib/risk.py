@@ -193,7 +193,7 @@ def inverse_variance_strength(
     error : float
         e, the root of E‖φ̄ - truth‖²/n, the teacher's.
     correlation : float
-        ρ = E⟨ε, φ̄ - truth⟩/n, 0 for a teacher that has not seen these labels and a noise of mean zero; |ρ| ≤ s·e.
+        ρ = E⟨ε, φ̄ - truth⟩/n, 0 for a teacher that has not seen these labels and a noise of mean zero; between -s·e and s·e.
     a : float
         Σ b_k² of the student, 1 for signs ±1.
 
@@ -205,7 +205,7 @@ def inverse_variance_strength(
     Raises
     ------
     ValueError
-        For negative ``noise``, ``error`` or ``a``, or |ρ| > s·e, which no errors have.
+        For negative ``noise``, ``error`` or ``a``, or ρ beyond ±s·e, which no errors have.
 
     Examples
     --------

@@ -80,7 +80,7 @@ def decay_rates(problem: TransferProblem, k: int) -> jax.Array:
 
     Notes
     -----
-    Lanczos on the pseudo-inverse of M, by the structure of :class:`~kdlib.linear_system.ShiftedInverse`; Sylvester's
+    Lanczos on the pseudo-inverse of M, by the structure of ``kdlib.linear_system.ShiftedInverse``; Sylvester's
     inertia then counts whether one was passed over, as a single starting vector sees of a multiple eigenvalue one copy
     only. Small problems, and λ = 0, go through dense factors. One factorization costs O(m·n²·min(n, d)) flops, a step
     O(m·d·(n + min(n, d))); memory O(m(n + d) + m·d·min(n, d)) and 2k + 32 vectors of size m·d. The residual

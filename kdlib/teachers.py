@@ -65,7 +65,7 @@ def trained_teacher(student: TwoLayerNetwork, x: ArrayLike, y: ArrayLike, time: 
     -------
     TwoLayerNetwork
         Its ``features`` at the student's inputs are the PI. Those of each unit on the teacher's own x lie within
-        |b_k| B₁² ‖X‖² ‖y - f(0)‖ t of the start, with B₁ = sup|σ'|.
+        abs(b_k) B₁² ‖X‖² ‖y - f(0)‖ t of the start, with B₁ the supremum of abs(σ').
 
     Raises
     ------

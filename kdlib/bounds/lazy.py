@@ -31,7 +31,7 @@ _GRID = 4097
 
 
 class Suprema(NamedTuple):
-    """sup |σ'| and sup |σ''|.
+    """The suprema of abs(σ') and of abs(σ'').
 
     Examples
     --------

@@ -70,7 +70,7 @@ def alignment_time(problem, accuracy, flow=kernel_flow):
     """Shares of labels and PI in the fast modes bound the time to fit, from both sides (chapter *Spectra*).
 
     The excess energy of ``flow`` at the two times that the dense spectrum predicts: at the earlier one at least
-    ``accuracy``² of it is left, at the later one at most. Another flow is a broken hypothesis.
+    the square of ``accuracy`` of it is left, at the later one at most. Another flow is a broken hypothesis.
     """
     dense, label, tolerance = _Dense.of(problem), "alignment-time", 1e-7
     rates, modes, parts = _modes_of(dense)

@@ -100,7 +100,7 @@ def ticket_limit(problem, units, *, output="keep"):
 
 
 def random_ticket(problem, size):
-    """The mean square of what a random ticket loses, with every H_k ≻ 0 and equal |b_k| (chapter *Tickets*).
+    """The mean square of what a random ticket loses, with every H_k ≻ 0 and equal abs(b_k) (chapter *Tickets*).
 
     The formula, with the wide student's features from `fixed_point`, against least squares over the weights of every
     ticket of ``size`` units.
