@@ -28,6 +28,16 @@ def _with_strength(problem, lam):
     return TransferProblem(problem.student, problem.x, problem.y, problem.phi, lam=lam)
 
 
+def _stated_covariance(problem, dense, noise, at):
+    """The closed form of the outputs' posterior covariance at other inputs, unit by unit through G_k = L_k⁺ L_k*."""
+    slopes, b2, n = np.asarray(problem.student.derivative(at)), dense.b**2, dense.y.size
+    inverse = np.linalg.pinv(dense.blocks, rcond=_SMALLEST)
+    moved = inverse @ (np.asarray(at).T[None, :, :] * slopes[:, None, :])
+    mean, cross = np.einsum("k,kij->ij", b2, inverse @ dense.blocks), np.einsum("k,kij->ij", b2, moved)
+    total = np.einsum("k,kij,kil->jl", b2, moved, moved)
+    return noise**2 / dense.lam * (total - cross.T @ np.linalg.solve(dense.lam * np.eye(n) + mean, cross))
+
+
 def _readout(problem, at):
     """J at other inputs, (rows, md), and the start's outputs there."""
     student, at = problem.student, np.asarray(at)
@@ -111,7 +121,7 @@ def posterior_mean(problem, noise, at, prior=1.0):
     """The student's limit is a Gaussian posterior's mean; the variance has a closed form (chapter *Noisy labels*).
 
     Textbook conditioning of jointly Gaussian labels and outputs, with the prior's covariance over all md weights
-    written out, against `gaussian_posterior` and the weights of `fixed_point`.
+    written out, against the closed forms, `gaussian_posterior` and the weights of `fixed_point`.
     ``prior`` multiplies the prior's covariance; other than 1 it breaks a hypothesis.
     """
     dense, label = _Dense.of(problem), "posterior-mean"
@@ -122,19 +132,24 @@ def posterior_mean(problem, noise, at, prior=1.0):
     root, root_at = spread @ dense.J.T, spread @ J.T
     weighing = np.linalg.solve(root.T @ root + noise**2 * np.eye(dense.y.size), root.T @ root_at).T
     mean = start + J @ weights + weighing @ (dense.residual - dense.J @ weights)
-    variance = np.sum(root_at**2, axis=0) - np.sum(weighing.T * (root.T @ root_at), axis=0)
+    covariance = root_at.T @ root_at - weighing @ (root.T @ root_at)
+    stated, variance = _stated_covariance(problem, dense, noise, at), np.diag(covariance)
     posterior = gaussian_posterior(problem, noise=noise, at=at)
     ended = start + J @ np.asarray(fixed_point(problem).displacement).ravel()
     on_data = gaussian_posterior(problem, noise=noise).variance
     gram = root.T @ root
-    own = np.diag(gram - gram @ np.linalg.solve(gram + noise**2 * np.eye(dense.y.size), gram))
+    own = gram - gram @ np.linalg.solve(gram + noise**2 * np.eye(dense.y.size), gram)
+    seen = _capacity(problem)[2]
+    stated_own = noise**2 * np.linalg.solve(dense.lam * np.eye(dense.y.size) + seen, seen)
     reach = max(1.0, np.sqrt(dense.lam) / noise * np.max(np.linalg.norm(root_at, axis=0)))
     scale, size = reach * dense.feature_scale, np.max(np.sum(root_at**2, axis=0))
     return Check.worst(
         Check.compare(label, posterior.mean, mean, _TOLERANCE, scale, "mean"),
         Check.compare(label, ended, mean, _TOLERANCE, scale, "where it ends"),
         Check.compare(label, posterior.variance, variance, _TOLERANCE, size, "variance"),
-        Check.compare(label, on_data, own, _TOLERANCE, np.max(np.diag(gram)), "variance on the data"),
+        Check.compare(label, stated, covariance, _TOLERANCE, size, "covariance"),
+        Check.compare(label, on_data, np.diag(own), _TOLERANCE, np.max(np.diag(gram)), "variance on the data"),
+        Check.compare(label, stated_own, own, _TOLERANCE, np.max(np.diag(gram)), "covariance on the data"),
     )
 
 
@@ -158,7 +173,18 @@ def calibrated_student(problem, noise, at, used=None):
     missed = _ends(student, labels, at=(J, start)) - (start + truths @ J.T)
     variance = gaussian_posterior(problem, noise=noise, at=at).variance
     size = np.max(np.sum((moves @ J.T) ** 2, axis=0))
-    return Check.compare("calibrated-student", np.sum(missed**2, axis=0), variance, _TOLERANCE, size)
+    label, own = "calibrated-student", _ends(student, labels) - (dense.b @ dense.start + truths @ dense.J.T)
+    mean, n, square = _capacity(problem)[2], dense.y.size, noise**2
+    least, carried = np.sum(own**2) / n, np.sum((moves @ dense.J.T) ** 2) / n
+    stated = square / n * np.trace(np.linalg.solve(dense.lam * np.eye(n) + mean, mean))
+    return Check.worst(
+        Check.compare(label, np.sum(missed**2, axis=0), variance, _TOLERANCE, size),
+        Check.compare(label, least, stated, _TOLERANCE, _scale(carried), "on the data"),
+        Check.compare(
+            label, square / (dense.lam * n) * np.trace(mean), carried, _TOLERANCE, _scale(carried), "teacher"
+        ),
+        Check.at_most(label, least, min(square, carried), _TOLERANCE, _scale(carried), "below both"),
+    )
 
 
 def risk_of_the_limit(problem, truth, noise):
@@ -170,9 +196,12 @@ def risk_of_the_limit(problem, truth, noise):
     a, lam, error = np.sum(dense.b**2), dense.lam, _teacher_error(dense, truth)
     stated = (a**2 * noise**2 + lam**2 * error) / (a + lam) ** 2
     run = _risk(_ends(dense, truth + _white_noise(truth.size, noise)), truth)
+    lone = noise * np.sqrt(truth.size) * np.eye(truth.size)[:1]  # all of the noise on the first label
+    uneven = _risk(_ends(dense, truth + np.concatenate([lone, -lone])), truth)
     scale = _scale(noise**2, error)
     return Check.worst(
         Check.compare(label, run, stated, _TOLERANCE, scale, "students"),
+        Check.compare(label, uneven, stated, _TOLERANCE, scale, "students, uneven noise"),
         Check.compare(label, noise_risk(problem, truth, noise).total, stated, _TOLERANCE, scale, "noise_risk"),
     )
 
