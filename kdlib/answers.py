@@ -152,11 +152,12 @@ class Strength:
         from kdlib import figures
 
         ax = _axes(ax)
-        ax.loglog(self.strengths, self.errors, "o-", color=figures.STUDENT, label="row left out")
-        ax.loglog(self.strengths, self.known, "v-", color=figures.TEACHER, label="label left out")
+        ax.semilogx(self.strengths, self.errors, "o-", color=figures.STUDENT, label="row left out")
+        ax.semilogx(self.strengths, self.known, "v-", color=figures.TEACHER, label="label left out")
         ax.axhline(self.alone, color=figures.LABELS, label="row left out, no teacher")
         ax.axvline(self.best, color=figures.LABELS, lw=0.8, ls=":")
         ax.set(xlabel=r"strength of the transfer $\lambda$", ylabel="mean square error")
+        ax.set_ylim(bottom=0)
         ax.legend()
         return ax
 

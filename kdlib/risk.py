@@ -193,7 +193,8 @@ def inverse_variance_strength(
     error : float
         e, the root of E‖φ̄ - truth‖²/n, the teacher's.
     correlation : float
-        ρ = E⟨ε, φ̄ - truth⟩/n, 0 for a teacher that has not seen these labels and a noise of mean zero; between -s·e and s·e.
+        ρ = E⟨ε, φ̄ - truth⟩/n, 0 for a teacher that has not seen these labels and a noise of mean zero; from
+        -s·e to s·e.
     a : float
         Σ b_k² of the student, 1 for signs ±1.
 

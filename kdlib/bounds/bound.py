@@ -108,11 +108,11 @@ class Bound(eqx.Module):
 
     def __str__(self) -> str:
         missed = [assumption.statement for assumption in self.assumptions if not assumption.met]
-        relation = ("≤" if self.holds else ">") if not self.below else ("≥" if self.holds else "<")
+        kept, crossed = ("≥", "<") if self.below else ("≤", ">")
         if self.value.ndim == 0:
-            numbers = f"measured {float(self.measured):.3g} {relation} {float(self.value):.3g}"
+            numbers = f"measured {float(self.measured):.3g} {kept if self.holds else crossed} {float(self.value):.3g}"
         else:
-            numbers = f"{self.value.size} values measured, {'all' if self.holds else 'not all'} {relation} their bound"
+            numbers = f"{self.value.size} values measured, {'all' if self.holds else 'not all'} {kept} their bound"
         parts = [f"{self.name}: {numbers}"]
         if missed:
             parts.append(f"not met: {', '.join(missed)}")

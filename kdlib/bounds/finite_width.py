@@ -110,9 +110,9 @@ def finite_width_gap_posterior(problem: TransferProblem, times: ArrayLike) -> Bo
 
     Notes
     -----
-    The sums bound their integrals from above, whatever the t_j. Nothing but the accuracy of :func:`~kdlib.kernel_flow` is left
-    out. Where √(Δt) ≥ ‖v‖ is better than N and Z, it takes their place. Costs one Krylov run for each of 32 times and
-    of those asked for.
+    The sums bound their integrals from above, whatever the t_j. Nothing but the accuracy of
+    :func:`~kdlib.kernel_flow` is left out. Where √(Δt) ≥ ‖v‖ is better than N and Z, it takes their place. Costs one
+    Krylov run for each of 32 times and of those asked for.
 
     Examples
     --------
