@@ -116,7 +116,7 @@ def test_filter_comparison_needs_the_penalty_one_over_t(penalty):
 
 
 def test_the_constants_of_the_comparison_are_attained():
-    """One sample, one mode: at z = 1.79 the step is κ times the penalised one, at z = 3.16 the Bayes risk χ times."""
+    """One sample, one mode: at z = 1.79 the step is κ times the penalised one, at z = 3.21 the Bayes risk χ times."""
     problem = draw(0, lam=0.0, activation="tanh")
     rate = float(kd.tangent_kernel(problem.student, problem.x)[0, 0])
     start = float(problem.student(problem.x)[0])
@@ -129,10 +129,10 @@ def test_the_constants_of_the_comparison_are_attained():
     stopped, penalised = fits(1.7932821329)
     np.testing.assert_allclose(stopped / penalised, checkers._KAPPA, rtol=1e-9)
     # truth of the size that the prior expects, noise 1: the risks are those of the Bayes average
-    z = 3.16
+    z = 3.213563507
     truth = np.asarray(problem.student(problem.x)) + np.sqrt(z)
     risk = float(kd.noise_risk(problem, truth, 1.0, time=z / rate).total)
-    assert 0.9999 * checkers._CHI < risk / (z / (1 + z)) <= checkers._CHI
+    np.testing.assert_allclose(risk / (z / (1 + z)), checkers._CHI, rtol=1e-8)
 
 
 @pytest.mark.claim("when-to-stop")
