@@ -38,6 +38,17 @@ class Diagnosis:
         Whether the student was drawn here, since the data had none.
     regime, capacity, strength, speed, test
         Answers, each with ``sentence`` and ``plot(ax)``.
+
+    Examples
+    --------
+    >>> import jax, kdlib as kd
+    >>> data = kd.datasets.circle(6)
+    >>> student = kd.TwoLayerNetwork.init(jax.random.key(0), 8, 2)
+    >>> own = kd.datasets.Dataset(data.x, data.y, phi=1.1 * student.features(data.x),
+    ...                           weights=student.weights, signs=student.signs)
+    >>> answers = kd.diagnose(own, lam=1.0)
+    >>> answers.drawn, len(answers.sentences)
+    (False, 5)
     """
 
     problem: TransferProblem

@@ -27,6 +27,15 @@ class SelfDistillation(eqx.Module):
         f_k after the last round.
     carried : array, shape (n,)
         τ, the output of the first teacher as far as this student can carry it.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.zeros((3, 1)), lam=0.5)
+    >>> rounds = kd.self_distillation(problem, 2)
+    >>> print(rounds.carried, rounds.outputs.ravel().round(4))
+    [0.] [0.6667 0.8889]
     """
 
     outputs: jax.Array

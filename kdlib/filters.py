@@ -33,6 +33,14 @@ class Alignment(eqx.Module):
         Column i is the unit eigenvector u_i.
     shares : array, shape (n,)
         (u_i · z)²/‖z‖², which sum to 1; for several vectors z, their squares summed.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> net = kd.TwoLayerNetwork(jnp.zeros((1, 2)), jnp.ones(1))
+    >>> found = kd.alignment(net, jnp.array([[2.0, 0.0], [0.0, 1.0]]), jnp.array([3.0, 4.0]))
+    >>> print(found.rates, found.shares.round(2), found.mean_rate.round(2))
+    [4. 1.] [0.36 0.64] 2.08
     """
 
     rates: jax.Array
@@ -63,6 +71,15 @@ class StoppingTime(eqx.Module):
         The same after training for ever.
     mode_times : array, shape (n,)
         The best time of each mode on its own, fastest mode first; NaN for a mode that never moves.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.zeros((3, 1)), lam=0.5)
+    >>> best = kd.best_stopping_time(kd.TransferProblem(student, problem.x, problem.y, None, lam=0), jnp.ones(1), 0.5)
+    >>> print(f"{best.time:.4f} {best.risk:.4f}")  # the share 1/(1 + s²) is learnt at t = log(1 + 1/s²)
+    1.6094 0.2000
     """
 
     time: jax.Array

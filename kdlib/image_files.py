@@ -62,13 +62,13 @@ def mnist(
 
     Examples
     --------
-    >>> import tempfile, numpy as np, kdlib as kd
+    >>> import pathlib, tempfile, numpy as np, kdlib as kd
     >>> with tempfile.TemporaryDirectory() as folder:  # four images of 1 × 2 pixels, in the files' own format
     ...     for part in ("train", "t10k"):
     ...         images = bytes([0, 0, 8, 3]) + np.array([4, 1, 2], ">i4").tobytes() + bytes([9, 0, 0, 9, 9, 0, 0, 9])
     ...         labels = bytes([0, 0, 8, 1]) + np.array([4], ">i4").tobytes() + bytes([0, 1, 0, 1])
-    ...         _ = open(f"{folder}/{part}-images-idx3-ubyte", "wb").write(images)
-    ...         _ = open(f"{folder}/{part}-labels-idx1-ubyte", "wb").write(labels)
+    ...         _ = pathlib.Path(folder, f"{part}-images-idx3-ubyte").write_bytes(images)
+    ...         _ = pathlib.Path(folder, f"{part}-labels-idx1-ubyte").write_bytes(labels)
     ...     print(kd.image_files.mnist(folder, (0, 1), train=2))
     Dataset(MNIST 0 against 1: 2 training samples, 4 test samples, dimension 2)
     """
@@ -117,10 +117,10 @@ def cifar10(
 
     Examples
     --------
-    >>> import tempfile, numpy as np, kdlib as kd
+    >>> import pathlib, tempfile, numpy as np, kdlib as kd
     >>> with tempfile.TemporaryDirectory() as folder:  # two images a file, in the files' own format
     ...     for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
-    ...         _ = open(f"{folder}/{name}.bin", "wb").write(bytes([0] + [7] * 3072 + [8] + [5] * 3072))
+    ...         _ = pathlib.Path(folder, f"{name}.bin").write_bytes(bytes([0] + [7] * 3072 + [8] + [5] * 3072))
     ...     print(kd.image_files.cifar10(folder, (0, 8), train=6))
     Dataset(CIFAR-10 0 against 8: 6 training samples, 2 test samples, dimension 3072)
     """

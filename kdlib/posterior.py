@@ -32,6 +32,15 @@ class Posterior(eqx.Module):
     unlearnable : array, scalar
         ‖ω‖/‖φ - f(0)‖ over all units and samples: the share of the teacher's lead that lies outside of the units'
         ranges and that the prior's mean leaves out.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.zeros((3, 1)), lam=0.5)
+    >>> posterior = kd.gaussian_posterior(problem, noise=1.0)
+    >>> print(posterior.prior_variance, posterior.variance.round(4), posterior.std.round(4))
+    [2.] [0.6667] [0.8165]
     """
 
     mean: jax.Array

@@ -30,6 +30,15 @@ class Risk(eqx.Module):
         Expected output minus truth, in label units.
     variance : array, shape (rows,)
         Variance of the output, in squared label units.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.zeros((3, 1)), lam=0.5)
+    >>> risk = kd.noise_risk(problem, jnp.array([2.0]), 1.0)
+    >>> print(risk.bias.round(4), risk.variance.round(4), risk.total.round(4))
+    [-0.6667] [0.4444] 0.8889
     """
 
     bias: jax.Array
@@ -54,6 +63,15 @@ class OptimalStrength(eqx.Module):
         Mean squared error of the teacher as far as this student can carry it, the risk at λ = ∞.
     labels : array, scalar
         s², the risk of the noisy labels themselves.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.zeros((3, 1)), lam=0.5)
+    >>> best = kd.optimal_strength(problem, jnp.array([2.0]), 1.0)  # s = 1 and e = 2
+    >>> print(best.lam.round(4), best.risk.round(4), best.carried, best.labels)
+    0.25 0.8 4.0 1.0
     """
 
     lam: jax.Array

@@ -35,6 +35,15 @@ class SlowModes(eqx.Module):
         ‖M z_j - μ_j z_j‖.
     modes : array, shape (k, m, d)
         z_j, orthonormal. Among equal rates the basis is arbitrary.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.zeros((3, 1)), lam=0.5)
+    >>> modes = kd.slow_modes(problem, 3)
+    >>> print(modes.rates.round(4), modes.visible)
+    [0.5 0.5 1.5] [False False  True]
     """
 
     rates: jax.Array
@@ -45,7 +54,17 @@ class SlowModes(eqx.Module):
 
 
 class LargestRate(NamedTuple):
-    """λ_max(M), with the residual ‖M z - λ_max z‖ of its unit eigenvector: an eigenvalue of M lies that near."""
+    """λ_max(M), with the residual ‖M z - λ_max z‖ of its unit eigenvector: an eigenvalue of M lies that near.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp, kdlib as kd
+    >>> student = kd.TwoLayerNetwork(jnp.zeros((3, 1)), jnp.ones(3))
+    >>> problem = kd.TransferProblem(student, jnp.ones((1, 1)), jnp.ones(1), jnp.zeros((3, 1)), lam=0.5)
+    >>> rate = kd.largest_rate(problem)
+    >>> print(rate.value.round(4), bool(rate.error < 1e-6))
+    1.5 True
+    """
 
     value: jax.Array
     error: jax.Array

@@ -28,6 +28,16 @@ class KernelMachine(eqx.Module):
         The PI on the training inputs.
     coefficients : array, shape (m,)
         θ_k, the machine's coefficient of the embedding z_k.
+
+    Examples
+    --------
+    >>> import jax, kdlib as kd
+    >>> data = kd.datasets.circle(6)
+    >>> student = kd.TwoLayerNetwork.init(jax.random.key(0), 50, 2)
+    >>> z = kd.random_fourier_features(jax.random.key(1), data.x, 50, bandwidth=1.0)
+    >>> machine = kd.kernel_machine_teacher(student, data.x, data.y, z, ridge=0.1)
+    >>> machine.phi.shape, machine(z).shape
+    ((50, 6), (6,))
     """
 
     phi: jax.Array
