@@ -164,7 +164,8 @@ def filter_comparison(problem, truth, noise, time, penalty=None):
     """Stopping at t is nearly the penalty 1/t: fits closer, risks at most κ², on average χ times (chapter *Spectra*).
 
     `kernel_flow` and `noise_risk` stopped at ``time``, against ridge regression with the dense kernel. The Bayes risks
-    of both and of other filters, for weights drawn with variance t·s², by dense traces. Another ``penalty`` is a broken hypothesis.
+    of both and of other filters, for weights drawn with variance t·s², by dense traces. Another
+    ``penalty`` is a broken hypothesis.
     """
     dense, label, tolerance = _Dense.of(problem), "filter-comparison", 1e-7
     kernel, n = dense.J @ dense.J.T, dense.y.size
