@@ -180,7 +180,7 @@ def two_long_steps(problem, times):
 
 @pytest.mark.counterexample("energy-identity")
 def test_descent_does_not_lose_what_the_flow_dissipates(monkeypatch):
-    monkeypatch.setattr(kd, "gradient_flow", two_long_steps)
+    monkeypatch.setattr(checkers, "gradient_flow", two_long_steps)
     assert claims.energy_identity(draw(0)[0], 0.1).margin <= 0.01
 
 
