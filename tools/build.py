@@ -1,7 +1,8 @@
 """Build the book: `python -m tools.build`, which is what `make book` calls.
 
 Jupyter Book does the work; this module adds what its command line does not do. Chapters run side by side, and their
-outputs are kept under a key that also covers kdlib and the pinned packages, which jupyter-cache alone does not see.
+outputs are kept under a key that also covers kdlib and the pinned packages, which jupyter-cache alone does not see;
+the page of the ledger runs every time.
 Pages are rendered beside the old ones and swapped in only when nothing failed: after an error the old pages stay.
 A second call on an unchanged tree is recognised by the hash of everything that the book is made of.
 """
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = Path("_build/html")
 STAMP = ".inputs"  # inside the pages, so that it is swapped in with them
 PARALLEL = 2
+LEDGER = "from tools import ledger"  # in a page that shows the ledger
 HALF_FORMULA = re.compile(r'\$<span class="math')
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -76,10 +78,10 @@ def book_files(root: Path) -> list[Path]:
 
 
 def execution_files(root: Path) -> list[Path]:
-    """Every file, besides the cells themselves, that can change what a cell prints: kdlib, packages, data, ledger."""
+    """Every file, besides the cells themselves, that can change what a cell prints: kdlib, packages, data."""
     book = [path for path in _files(root / "book") if "_static" not in path.parts]
-    data = [path for path in book if path.suffix not in (".md", ".bib")]
-    return [root / "requirements.txt", root / "tools/ledger.py", *_files(root / "kdlib"), *data]
+    data = [path for path in book if path.suffix not in (".md", ".bib") and path.name != "claims.json"]
+    return [root / "requirements.txt", *_files(root / "kdlib"), *data]
 
 
 def digest(files: Iterable[Path]) -> str:
@@ -133,6 +135,8 @@ def execute(root: Path, cache_path: Path) -> None:
             try:
                 cache.match_cache_notebook(notebook)
             except KeyError:
+                waiting[path] = notebook
+            if LEDGER in text:  # what it shows lies outside of what the cache knows, and it is quick
                 waiting[path] = notebook
     if not waiting:
         return
