@@ -1,6 +1,8 @@
 # Knowledge transfer in the kernel regime. Every target does its own set-up in .venv; nothing else is touched.
 PYTHON ?= python3
 BIN := .venv/bin
+# A worker that dies ends the run at once, with the name of its test: replaced, it would wait for ever (pytest-xdist 3.8).
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
@@ -13,12 +15,12 @@ book: $(READY)  ## execute the chapters and render the book to _build/html/index
 	@$(BIN)/python -m tools.build
 
 test: $(READY) book browser  ## run all tests
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	@$(PYTEST)
 
 verify: $(READY) browser  ## the long sweeps over random problems and pages; writes book/claims.json
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --sweep tests/claims  # first, for the book shows its outcome
+	@$(PYTEST) --sweep tests/claims  # first, for the book shows its outcome
 	@$(MAKE) --no-print-directory book
-	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --sweep --ignore tests/claims
+	@$(PYTEST) --sweep --ignore tests/claims
 
 lab: $(READY)  ## open the chapters as notebooks in JupyterLab
 	@mkdir -p .venv/share/jupyter/lab/settings && cp tools/lab.json .venv/share/jupyter/lab/settings/overrides.json

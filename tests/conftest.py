@@ -19,6 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Each compiled program holds some memory maps. A process may have 65,530 of them and crashes with one more.
+MOST_MAPS = 20_000
+
 # Random problems for a claim: where it is algebraic, and where networks are trained.
 SHORT, LONG = (200, 20), (10_000, 300)
 
@@ -75,6 +78,19 @@ def case_count(config, trains):
     return max(1, cases * LONG[1] // LONG[0]) if trains else cases
 
 
+def forget_programs():
+    """Drop the compiled programs where they hold many memory maps (Linux tells how many)."""
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def few_maps():
+    yield
+    forget_programs()
+
+
 @pytest.fixture
 def sweep(request):
     """Whether this is the long run."""
@@ -100,6 +116,8 @@ def ledger(request, cases):
         assert check.label == claim.args[0], f"the check is of {check.label}, the test of {claim.args[0]}"
         record["cases"] += 1
         record["worst_margin"] = min(record["worst_margin"], check.margin)
+        if record["cases"] % 100 == 0:
+            forget_programs()
         assert check.holds, f"case {record['first'] + record['cases'] - 1}: {check}"
 
     yield report

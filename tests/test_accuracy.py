@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from kdlib.kernels import rank_tolerance
 from tests.precise import DIGITS, Precise
 from tests.problems import as_transfer_problem
 
@@ -50,6 +51,14 @@ def extreme_problem(shape, activation, lam, kind, dtype):
     return weights, signs, activation, x, y, phi, dtype(lam)
 
 
+def hidden_force(problem):
+    """What the rank decision at λ = 0 may leave of c = Jᵀg, relative to it: the singular values of J taken for 0."""
+    kernel = np.asarray(kd.tangent_kernel(problem.student, problem.x), float)
+    gap = np.asarray(problem.output_gap, float)
+    hidden = rank_tolerance(problem.x.dtype, len(gap)) * np.linalg.norm(kernel, 2)
+    return float(np.sqrt(hidden * (gap @ gap) / (gap @ kernel @ gap)))
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("shape", SHAPES)
@@ -64,7 +73,7 @@ def test_kernel_flow_and_fixed_point_keep_their_accuracy(shape, activation, dtyp
             # before the modes that rounding hides begin to move there is an answer; the end is judged by its residual
             undecided += 1
             times = times[times * precise.slowest_rate < 1e-3 * accuracy]
-            assert kd.fixed_point(problem).residual <= 10 * accuracy, kind
+            assert kd.fixed_point(problem).residual <= 10 * accuracy + hidden_force(problem), kind
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             path = kd.kernel_flow(problem, times)
