@@ -6,7 +6,8 @@ At the edge of the package: the core never imports this module. An explorer
   every field is a polynomial, so that the table holds its coefficients and any value is exact: no number that an
   explorer shows is interpolated;
 * computes its fields with kdlib, at build time on the grid and in a live kernel wherever its traits are set;
-* says in a few dictionaries what to draw; ``static/explorer.js`` draws them all.
+* says in a few dictionaries what to draw, made by `axis`, `view`, the kinds of layers and `row`;
+  ``static/explorer.js`` draws them all.
 
 Book: the explorers of all chapters, which `kdlib.widgets` defines.
 """
@@ -17,10 +18,10 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import anywidget
 import ipywidgets
@@ -36,15 +37,37 @@ from kdlib import figures
 _STATIC = Path(__file__).parent / "static"
 
 
+# Parameters -----------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Grid:
-    """A parameter whose slider snaps to ``values``, the points at which the table was computed."""
+    """A parameter whose slider snaps to ``values``, the points at which the table was computed.
+
+    A live kernel takes any number from ``least`` to ``most``; with ``names``, one for each value, only the values
+    themselves, and the names are what a reader sees.
+    """
 
     name: str
     symbol: str
     label: str
     values: tuple[float, ...]
     ticks: tuple[float, ...]
+    names: tuple[str, ...] = ()
+    least: float = 0.0
+    most: float = math.inf
+
+    def check(self, value: float) -> None:
+        """Raise a ValueError that names the parameter where the value is not one of its own."""
+        if self.names:
+            if value not in self.values:
+                listed = ", ".join(f"{v:g} ({name})" for v, name in zip(self.values, self.names, strict=True))
+                raise ValueError(f"{self.name}: expected one of {listed}; got {value}")
+        elif not (math.isfinite(value) and self.least <= value <= self.most):
+            top = (
+                f"from {self.least:g} to {self.most:g}" if self.most < math.inf else f"that is at least {self.least:g}"
+            )
+            raise ValueError(f"{self.name}: expected a finite number {top}; got {value}")
 
 
 @dataclass(frozen=True)
@@ -58,14 +81,102 @@ class Smooth:
     step: float
     ticks: tuple[float, ...]
 
+    def check(self, value: float) -> None:
+        """Raise a ValueError that names the parameter where the value is out of range."""
+        if not (math.isfinite(value) and 0 <= value <= self.maximum):
+            raise ValueError(f"{self.name}: expected a finite number from 0 to {self.maximum:g}; got {value}")
+
+
+class Value(traitlets.Float):
+    """The trait of a parameter: a synchronised number that the parameter of its name has checked."""
+
+    def __init__(self, start: float):
+        super().__init__(start)
+        self.tag(sync=True)
+
+    def validate(self, obj, value):
+        value = super().validate(obj, value)
+        next(p for p in obj.parameters if p.name == self.name).check(value)
+        return value
+
+
+def renard(first: int, last: int) -> tuple[float, ...]:
+    """Ten preferred numbers per decade from 10^first to 10^last: what is shown is what was computed."""
+    series = (1, 1.25, 1.6, 2, 2.5, 3.15, 4, 5, 6.3, 8)
+    return (*(float(f"{k}e{power}") for power in range(first, last) for k in series), float(f"1e{last}"))
+
+
+# What to draw ---------------------------------------------------------------------------------------------------------
+
+
+def axis(label: str, domain: Sequence[float], *, scale: str = "linear", ticks=None, infinity: bool = False) -> dict:
+    """An axis from ``domain[0]`` to ``domain[1]``, linear or ``"log"``; ``ticks`` are pairs of a place and a text.
+
+    With ``infinity`` a place for ∞ stands behind a log axis.
+    """
+    low, high = (float(end) for end in domain)
+    drawn: dict[str, Any] = {"label": label, "scale": scale, "domain": [low, high]}
+    if ticks is not None:
+        drawn["ticks"] = [[float(place), text] for place, text in ticks]
+    return drawn | ({"infinity": True} if infinity else {})
+
+
+def view(title: str, description: str, x: dict, y: dict, *layers: dict, share: float = 1, height: int = 230) -> dict:
+    """A drawing: what a screen reader says of it, two axes, layers from back to front, its share of the width."""
+    return {
+        "title": title, "description": description, "share": share, "height": height,
+        "x": x, "y": y, "layers": list(layers),
+    }  # fmt: skip
+
+
+def line(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.8, opacity: float = 1.0) -> dict:
+    """Smooth lines through the field ``y`` over the field ``x``: one, or several where y has several times as many."""
+    return _layer("line", color, dashed, x=x, y=y, width=width, opacity=opacity)
+
+
+def marks(x: str, y: str, color: str, symbol: str, *, opacity: float = 1.0) -> dict:
+    """A ``"disc"``, ``"diamond"`` or ``"cross"`` at each value; a single x serves them all."""
+    return _layer("marks", color, x=x, y=y, symbol=symbol, opacity=opacity)
+
+
+def segments(x: str, y: str, y2: str, color: str, *, width: float = 1.8, opacity: float = 1.0) -> dict:
+    """Upright segments from ``y`` to ``y2``: residuals, error bars, stems."""
+    return _layer("segments", color, x=x, y=y, y2=y2, width=width, opacity=opacity)
+
+
+def rule(y: str, color: str, *, dashed: bool = False, width: float = 1.8) -> dict:
+    """A level line at the one value of ``y``."""
+    return _layer("rule", color, dashed, y=y, width=width)
+
+
+def cursor(x: str, color: str = "faint", *, dashed: bool = False, width: float = 1.8) -> dict:
+    """An upright line at the one value of ``x``."""
+    return _layer("cursor", color, dashed, x=x, width=width)
+
+
+def _layer(kind, color, dashed=False, **rest):
+    return {"kind": kind, "color": color, **rest, **({"dash": "5 4"} if dashed else {})}
+
+
+def row(
+    label: str, color: str, *fields: str, symbol: str | None = None, solid: bool = False, dashed: bool = False
+) -> dict:
+    """A row of the read-out, which is the legend as well: a name, its mark or line, a field or a text per column."""
+    entry: dict[str, Any] = {"label": label, "color": color, "fields": list(fields)}
+    if symbol:
+        entry["symbol"] = symbol
+    return entry | ({"dash": "5 4" if dashed else "none"} if solid or dashed else {})
+
+
+# The widget -----------------------------------------------------------------------------------------------------------
+
 
 class Explorer(anywidget.AnyWidget):
     """A table of fields over a grid of parameters, and the views that draw it.
 
-    A subclass has one synchronised float trait per parameter and defines `parameters`, `constants`, `curves` and
-    `describe`. A field of `constants` has shape (p, ...): the p coefficients of a polynomial in the smooth parameter,
-    lowest first; p = 1 for a field that does not depend on it. `curves` takes arrays, one for each grid parameter and
-    all of one length N, and returns fields of shape (N, p, ...).
+    A subclass has one trait `Value` per parameter and defines `parameters`, `describe`, `at` or `curves`, and
+    `constants` where it has any. With a smooth parameter each field has shape (p, ...): the p coefficients of a
+    polynomial in it, lowest first; p = 1 for a field that does not depend on it. Without one there is no such axis.
     """
 
     _esm = (_STATIC / "explorer.js").read_text(encoding="utf-8")
@@ -75,15 +186,27 @@ class Explorer(anywidget.AnyWidget):
     _live = traitlets.Dict().tag(sync=True)
 
     parameters: tuple[Grid | Smooth, ...] = ()
-    curves: Callable[..., dict]
-    """The fields at some points of the grid parameters, which it takes by name, on the grid or off it."""
 
     def constants(self) -> dict:
         """The fields that no grid parameter changes."""
+        return {}
+
+    def at(self, **point: float) -> dict:
+        """The fields at one point of the grid parameters, which it takes by name, on the grid or off it."""
         raise NotImplementedError
 
+    def curves(self, **points: np.ndarray) -> dict:
+        """The fields at many points: an array of length N for each grid parameter; fields of shape (N, ...)."""
+        names = list(points)
+        rows = [self.at(**dict(zip(names, map(float, point), strict=True))) for point in zip(*points.values())]
+        return {name: np.stack([np.asarray(fields[name]) for fields in rows]) for name in rows[0]}
+
     def describe(self) -> dict:
-        """Title, claim, views, read-out and sentence."""
+        """Title, claim, views, read-out and sentence.
+
+        Two more entries are optional: ``whole``, the names of fields that count something, and ``words``, for a field
+        whose value is 0, 1, ... the word that the sentence says in its place.
+        """
         raise NotImplementedError
 
     def __init__(self, **start: float):
@@ -94,16 +217,19 @@ class Explorer(anywidget.AnyWidget):
         constants = {name: np.asarray(value)[None] for name, value in self.constants().items()}
         points = np.array(list(itertools.product(*(p.values for p in self._grid))))
         rows = self._pack(self.curves(**dict(zip(self._names, points.T, strict=True))), constant=False)
-        self._base, self._stride = self._pack(constants, constant=True).size, rows.shape[1]
-        self._table = self._pack(constants, constant=True).tobytes() + rows.tobytes()
+        base = self._pack(constants, constant=True) if constants else np.zeros((1, 0), "<f4")
+        self._base, self._stride = base.size, rows.shape[1]
+        self._table = base.tobytes() + rows.tobytes()
         for name, value in start.items():
             setattr(self, name, value)
         self._spec = {
-            "parameters": [asdict(p) for p in self.parameters],
+            "parameters": [_without_bounds(asdict(p)) for p in self.parameters],
             "fields": self._fields,
             "base": self._base,
             "stride": self._stride,
             "colors": figures.THEMES,
+            "whole": [],
+            "words": {},
             **self.describe(),
         }
         self.observe(self._recompute, self._names)
@@ -117,6 +243,8 @@ class Explorer(anywidget.AnyWidget):
         """The fields as rows of the table, one for each point; notes where in a row each stands."""
         offset = 0
         blocks = [np.asarray(value, dtype="<f4") for value in fields.values()]
+        if self._smooth is None:
+            blocks = [block[:, None] for block in blocks]
         for name, block in zip(fields, blocks, strict=True):
             coefficients, size = block.shape[1], math.prod(block.shape[2:])
             self._fields[name] = {"offset": offset, "size": size, "coefficients": coefficients, "constant": constant}
@@ -149,9 +277,12 @@ class Explorer(anywidget.AnyWidget):
             raise ValueError(f"name: expected one of {', '.join(self._fields)}; got {name!r}")
         index = 0
         for p in self._grid:
-            gaps = [abs(value - getattr(self, p.name)) for value in p.values]
-            index = index * len(p.values) + gaps.index(min(gaps))
+            index = index * len(p.values) + self._index(p)
         return self._read(name, index)
+
+    def _index(self, parameter):
+        gaps = [abs(value - getattr(self, parameter.name)) for value in parameter.values]
+        return gaps.index(min(gaps))
 
     def _read(self, name, index, at=None):
         field = self._fields[name]
@@ -166,18 +297,33 @@ class Explorer(anywidget.AnyWidget):
             at = getattr(self, self._smooth.name) if self._smooth else 0.0
         return np.asarray(polynomial.polyval(at, block.astype(float).reshape(field["coefficients"], -1)))
 
-    def _range(self, *names):
+    def span(self, *names: str, margin: float = 0.04) -> list[float]:
+        """Return a domain for a linear axis: all finite values of some fields over the table, and a margin."""
+        low, high = self._range(*names)
+        return [low - margin * (high - low), high + margin * (high - low)]
+
+    def decades(self, *names: str, least: float = 0.0) -> list[float]:
+        """Return a domain for a log axis: all positive values of some fields over the table, from ``least`` on."""
+        low, high = self._range(*names, positive=True)
+        return [max(low / 1.3, least), high * 1.3]
+
+    def _range(self, *names, positive=False):
         """The least and the largest value that the fields take over the grid, at both ends of the smooth parameter."""
         points = range((len(self._table) // 4 - self._base) // self._stride)
         ends = (0.0, self._smooth.maximum) if self._smooth else (0.0,)
         values = np.concatenate([self._read(n, i, at) for n in names for i in points for at in ends])
+        values = values[np.isfinite(values) & ((values > 0) | (not positive))]
         return float(values.min()), float(values.max())
 
     def _text(self, name):
         parameter = next((p for p in self.parameters if p.name == name), None)
         if parameter is None:
-            return _format(float(self.value(name)[0]))
+            number = float(self.value(name)[0])
+            words = self._spec["words"].get(name)
+            return words[int(number)] if words else _format(number, whole=name in self._spec["whole"])
         value = getattr(self, name)
+        if isinstance(parameter, Grid) and parameter.names:
+            return parameter.names[self._index(parameter)]
         steps = f"{value:.{_decimals(parameter.step)}f}" if isinstance(parameter, Smooth) else ""
         return steps if steps and float(steps) == value else f"{value:.4g}"
 
@@ -187,11 +333,16 @@ class Explorer(anywidget.AnyWidget):
         return re.sub(r"\{(\w+)\}", lambda match: self._text(match[1]), self._spec["sentence"])
 
     def controls(self) -> ipywidgets.VBox:
-        """Return ipywidgets number boxes for the parameters, on the grid or off it, for a live notebook."""
+        """Return ipywidgets for the parameters, on the grid or off it, for a live notebook."""
         controls = []
         for p in self.parameters:
-            top = p.maximum if isinstance(p, Smooth) else 1e12
-            control = ipywidgets.BoundedFloatText(getattr(self, p.name), min=0.0, max=top, description=p.symbol)
+            start = getattr(self, p.name)
+            if isinstance(p, Grid) and p.names:
+                options = list(zip(p.names, p.values, strict=True))
+                control = ipywidgets.Dropdown(options=options, value=start, description=p.symbol)
+            else:
+                low, high = (0.0, p.maximum) if isinstance(p, Smooth) else (p.least, min(p.most, 1e12))
+                control = ipywidgets.BoundedFloatText(start, min=low, max=high, description=p.symbol)
             ipywidgets.link((control, "value"), (self, p.name))
             controls.append(control)
         return ipywidgets.VBox(controls)
@@ -207,7 +358,7 @@ class Explorer(anywidget.AnyWidget):
             for view in views:
                 self._draw(axes[view["title"]], view)
             handles = [Line2D([], [], label=row["label"], **_mark(row)) for row in self._spec["readout"]["rows"]]
-            figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+            figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
         return figure
 
     def _draw(self, axes, view):
@@ -221,21 +372,24 @@ class Explorer(anywidget.AnyWidget):
         low, high = view["y"]["domain"]
         for layer in view["layers"]:
             color = figures.THEMES[layer["color"]][0]
-            line = {"color": color, "alpha": layer.get("opacity", 1.0), "lw": layer.get("width", 1.8)}
-            line["ls"] = "--" if "dash" in layer else "-"
+            style = {"color": color, "alpha": layer.get("opacity", 1.0), "lw": layer.get("width", 1.8)}
+            style["ls"] = "--" if "dash" in layer else "-"
+            if layer["kind"] == "cursor":
+                axes.axvline(self.value(layer["x"])[0], **style)
+                continue
             y = self.value(layer["y"])
             if layer["kind"] == "rule":
-                axes.axhline(y[0], **line)
+                axes.axhline(y[0], **style)
                 continue
             x = self.value(layer["x"])
             x = np.where(np.isinf(x), view["x"]["domain"][1], x)
             if layer["kind"] == "segments":
-                axes.vlines(x, y, self.value(layer["y2"]), **line)
+                axes.vlines(x, y, self.value(layer["y2"]), **style)
             elif layer["kind"] == "marks":
                 y = np.where((low <= y) & (y <= high), y, np.nan)
                 axes.plot(np.broadcast_to(x, y.shape), y, clip_on=False, zorder=3, **_mark(layer) | {"ls": "none"})
             else:
-                axes.plot(x, y.reshape(-1, len(x)).T, **line)
+                axes.plot(x, y.reshape(-1, len(x)).T, **style)
 
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
@@ -253,18 +407,29 @@ class Explorer(anywidget.AnyWidget):
         return data, metadata
 
 
+def _without_bounds(parameter):
+    """What the page needs of a parameter: its slider keeps to the table, and JSON knows no infinity."""
+    return {name: value for name, value in parameter.items() if name not in ("least", "most")}
+
+
 def _mark(layer):
     """The style of a layer's marks, and of its line in a legend, for matplotlib."""
     color = figures.THEMES[layer["color"]][0]
-    fill = color if layer["symbol"] == "disc" else "none"
-    shape = {"disc": "o", "diamond": "D", "cross": "x"}[layer["symbol"]]
-    line = {None: "none", "none": "-"}.get(layer.get("dash"), "--")
-    return {"color": color, "marker": shape, "mfc": fill, "mew": 1.8, "ms": 6, "ls": line}
+    fill = color if layer.get("symbol") == "disc" else "none"
+    shape = {"disc": "o", "diamond": "D", "cross": "x", None: ""}[layer.get("symbol")]
+    stroke = {None: "none", "none": "-"}.get(layer.get("dash"), "--")
+    return {"color": color, "marker": shape, "mfc": fill, "mew": 1.8, "ms": 6, "ls": stroke}
 
 
-def _format(value):
-    """Three significant digits, as the page prints them."""
+def _format(value, *, whole=False):
+    """Three significant digits, as the page prints them; a count in full."""
     size = abs(value)
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if whole and size < 1e6:
+        return f"{value:.0f}".replace("-", "−")
     if size < 1e-6:
         return "< 10⁻⁶"
     if 1e-3 <= size < 1e3:

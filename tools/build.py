@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from tools import ledger
+from tools import downloads, ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = Path("_build/html")
@@ -70,6 +70,7 @@ def book_files(root: Path) -> list[Path]:
     """Every file that can change a page or the verdict on it."""
     return [
         *(root / name for name in ("_config.yml", "_toc.yml", "requirements.txt", "pyproject.toml")),
+        *(root / name for name in ("README.md", "LICENSE", "CHANGELOG.md")),
         *_files(root / "book"),
         *_files(root / "kdlib"),
         *_files(root / "tests"),
@@ -202,6 +203,7 @@ def render(root: Path, cache: Path, target: Path) -> None:
         if HALF_FORMULA.search(page.read_text()):
             raise BuildError(f"{page.stem}: a $$ was read as $ and $; put an empty line before the displayed formula")
     trim_mathjax(target / "_static/mathjax")
+    downloads.write_wheel(root, target / downloads.FOLDER)
     for page in target.glob("book/bibliography*.html"):  # docutils gives each entry an ARIA role that was withdrawn
         page.write_text(re.sub(r' role="(list|doc-biblioentry|doc-backlink)"', "", page.read_text()))
     first_page = parse_toc_yaml(root / "_toc.yml").root.docname + ".html"

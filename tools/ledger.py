@@ -179,6 +179,13 @@ def table(root=ROOT):
     return "\n".join(lines)
 
 
+def by_chapter(root=ROOT):
+    """(chapter, its statements), in the order of the book; chapters without any are left out."""
+    found = statements(root)
+    groups = [(chapter, [one for one in found if one.chapter == chapter]) for chapter in _reading_order(root)]
+    return [(chapter, group) for chapter, group in groups if group]
+
+
 def library(module, root=ROOT):
     """Digest of the library code that a module of checkers rests on: all that it imports, and what that imports.
 

@@ -15,8 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def chapters(root: Path = ROOT) -> list[Path]:
     """The chapters that hold code, in the order of their names."""
-    pages = sorted((root / "book").glob("*.md"))
-    return [page for page in pages if page.read_text(encoding="utf-8").startswith("---\njupytext:")]
+    return [page for page in sorted((root / "book").glob("*.md")) if is_chapter(page)]
+
+
+def is_chapter(page: Path) -> bool:
+    """Whether the page holds code."""
+    return page.read_text(encoding="utf-8").startswith("---\njupytext:")
 
 
 def notebook(chapter: Path) -> nbformat.NotebookNode:

@@ -25,9 +25,12 @@ function html(name, attributes = {}, ...children) {
 
 const raised = (text) => text.replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? "⁻");
 
-/** Three significant digits; what is below the accuracy of the table is said to be so. */
-export function format(value) {
+/** Three significant digits; what is below the accuracy of the table is said to be so. A count stands in full. */
+export function format(value, whole = false) {
   const size = Math.abs(value);
+  if (Number.isNaN(value)) return "–";
+  if (size === Infinity) return value > 0 ? "∞" : "−∞";
+  if (whole && size < 1e6) return value.toFixed(0).replace("-", "−");
   if (size < 1e-6) return "< 10⁻⁶";
   if (size >= 1e-3 && size < 1e3) return value.toPrecision(3).replace("-", "−");
   const [digits, power] = value.toExponential(2).split("e");
@@ -63,6 +66,7 @@ class Data {
 
   text(parameter) {
     const value = this.model.get(parameter.name);
+    if (parameter.names?.length) return parameter.names[this.index(parameter)];
     const steps = parameter.values ? "" : value.toFixed(decimals(parameter.step));
     return Number(steps) === value && steps ? steps : String(Number(value.toPrecision(4)));
   }
@@ -85,10 +89,16 @@ class Data {
     return out;
   }
 
+  /** A field's one number as text, or the word that stands for it. */
+  say(name) {
+    const value = this.field(name)[0];
+    return this.spec.words[name]?.[value] ?? format(value, this.spec.whole.includes(name));
+  }
+
   sentence() {
     const fill = (_, name) => {
       const parameter = this.spec.parameters.find((p) => p.name === name);
-      return parameter ? this.text(parameter) : format(this.field(name)[0]);
+      return parameter ? this.text(parameter) : this.say(name);
     };
     return this.spec.sentence.replace(/\{(\w+)\}/g, fill);
   }
@@ -131,9 +141,14 @@ function makeScale(axis, from, to, room) {
 
 const px = (v) => v.toFixed(2);
 
-/** A smooth path that does not overshoot its points (monotone cubic, Fritsch and Carlson). */
+/** A smooth path that does not overshoot its points (monotone cubic, Fritsch and Carlson); a value that is no number breaks it. */
 function smoothPath(xs, ys) {
   const n = xs.length;
+  const gap = ys.findIndex((y) => Number.isNaN(y));
+  if (gap >= 0) {
+    const rest = gap + 1 < n ? smoothPath(xs.slice(gap + 1), ys.slice(gap + 1)) : "";
+    return (gap > 0 ? smoothPath(xs.slice(0, gap), ys.slice(0, gap)) : "") + rest;
+  }
   if (n < 3) return xs.map((x, i) => `${i ? "L" : "M"}${px(x)},${px(ys[i])}`).join("");
   const secant = (i) => (ys[i + 1] - ys[i]) / (xs[i + 1] - xs[i]);
   const slopes = new Float64Array(n);
@@ -211,7 +226,7 @@ class View {
     this.layers = svg("g", { "clip-path": `url(#${clip})` });
     this.paths = this.spec.layers.map((layer) => {
       const path = svg("path", {
-        "data-layer": layer.y,
+        "data-layer": layer.y ?? layer.x,
         fill: "none",
         style: `stroke: var(--kd-${layer.color})`,
         "stroke-width": layer.width ?? 1.8,
@@ -236,13 +251,18 @@ class View {
   }
 
   path(layer) {
-    const ys = this.data.field(layer.y);
     const y = (v) => Math.max(-1e4, Math.min(1e4, this.y(v))); // a log axis sends 0 far below the frame
+    if (layer.kind === "cursor") {
+      const x = this.x(this.data.field(layer.x)[0]);
+      return Number.isFinite(x) ? `M${px(x)},${px(this.y(this.spec.y.domain[0]))}V${px(this.y(this.spec.y.domain[1]))}` : "";
+    }
+    const ys = this.data.field(layer.y);
     if (layer.kind === "rule") return `M${this.x(this.spec.x.domain[0])},${y(ys[0])}H${this.x(this.spec.x.infinity ? Infinity : this.spec.x.domain[1])}`;
     const xs = Array.from(this.data.field(layer.x), this.x);
     if (layer.kind === "marks") {
       // As many marks as values; a single x serves them all (the column at t = ∞).
-      return Array.from(ys, (v, i) => shift(SYMBOLS[layer.symbol], xs[xs.length === 1 ? 0 : i], y(v))).join("");
+      const mark = (v, i) => [xs[xs.length === 1 ? 0 : i], y(v)];
+      return Array.from(ys, mark).filter((at) => at.every(Number.isFinite)).map((at) => shift(SYMBOLS[layer.symbol], ...at)).join("");
     }
     if (layer.kind === "segments") {
       const ends = this.data.field(layer.y2);
@@ -280,7 +300,7 @@ function makeControl(parameter, data, id) {
   const ticks = html("div", { class: "kd-ticks", "aria-hidden": "true" });
   for (const value of parameter.ticks) {
     const share = (grid ? grid.indexOf(value) : value) / span;
-    ticks.append(html("span", { style: `--at:${share}` }, String(value)));
+    ticks.append(html("span", { style: `--at:${share}` }, parameter.names?.[grid.indexOf(value)] ?? String(value)));
   }
   input.addEventListener("input", () => {
     data.model.set(parameter.name, grid ? grid[Number(input.value)] : Number(input.value));
@@ -308,7 +328,7 @@ function swatch(row) {
   const box = svg("svg", { class: "kd-swatch", width: 34, height: 14, viewBox: "-17 -7 34 14", "aria-hidden": "true" });
   const line = { d: "M-17,0H17", style: `stroke: var(--kd-${row.color})`, "stroke-width": 1.8, "stroke-dasharray": row.dash };
   if (row.dash) box.append(svg("path", line));
-  box.append(svg("path", { d: SYMBOLS[row.symbol], ...symbolAttributes(row) }));
+  if (row.symbol) box.append(svg("path", { d: SYMBOLS[row.symbol], ...symbolAttributes(row) }));
   return box;
 }
 
@@ -319,15 +339,16 @@ function makeReadout(spec, data) {
   for (const row of spec.rows) {
     const line = html("tr", {}, html("th", { scope: "row" }, swatch(row), row.label));
     for (const name of row.fields) {
-      const cell = html("td", name ? { "data-field": name } : {}, name ? "" : "0");
-      if (name) cells.push([cell, name]);
+      const moves = name in data.spec.fields; // else it is a text
+      const cell = html("td", moves ? { "data-field": name } : {}, moves ? "" : name);
+      if (moves) cells.push([cell, name]);
       line.append(cell);
     }
     body.append(line);
   }
   const head = html("tr", {}, html("th", { scope: "col" }, spec.corner), ...spec.columns.map((c) => html("th", { scope: "col" }, c)));
   const table = html("table", { class: "kd-table" }, html("thead", {}, head), body);
-  const draw = () => cells.forEach(([cell, name]) => (cell.textContent = format(data.field(name)[0])));
+  const draw = () => cells.forEach(([cell, name]) => (cell.textContent = data.say(name)));
   return { table, draw };
 }
 

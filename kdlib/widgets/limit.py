@@ -1,36 +1,21 @@
-"""Explorers of the book: live figures that need no kernel in the rendered page, and have one in JupyterLab.
-
-At the edge of the package: the core never imports this module. How an explorer works is `kdlib.explorer`'s matter;
-here each chapter's is defined by its parameters, its fields and its views.
-
-Book: the front page and *Limit*.
-"""
+"""The explorer of the front page and of the chapter *Limit*: the student between its labels and its teacher."""
 
 import math
 
 import jax
 import numpy as np
-import traitlets
 
 from kdlib import datasets
-from kdlib.explorer import Explorer, Grid, Smooth
+from kdlib.explorer import Explorer, Grid, Smooth, Value, axis, line, marks, renard, row, rule, segments, view
 from kdlib.limit import fixed_point
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
 from kdlib.trajectory import kernel_flow
 
-__all__ = ["LimitExplorer", "circle_problem", "limit_explorer"]
-
 _MOST_NOISE = 1.0  # in units of the labels, which are ±1
 _FEW = 512  # weights: so few that the slowest modes cost nothing
 _SHOWN = 12  # samples drawn one by one; more cannot be told apart
-
-
-def _renard(first, last):
-    """Ten preferred numbers per decade from 10^first to 10^last: what is shown is what was computed."""
-    series = (1, 1.25, 1.6, 2, 2.5, 3.15, 4, 5, 6.3, 8)
-    return [float(f"{k}e{power}") for power in range(first, last) for k in series] + [float(f"1e{last}")]
 
 
 class LimitExplorer(Explorer):
@@ -56,11 +41,11 @@ class LimitExplorer(Explorer):
         Root mean square of what is added to the labels, in units of the labels, from 0 to 1.
     """
 
-    lam = traitlets.Float(1.0).tag(sync=True)
-    noise = traitlets.Float(0.5).tag(sync=True)
+    lam = Value(1.0)
+    noise = Value(0.5)
 
     parameters = (
-        Grid("lam", "λ", "strength of the transfer", (0.0, *_renard(-2, 2)), (0, 0.1, 1, 10, 100)),
+        Grid("lam", "λ", "strength of the transfer", (0.0, *renard(-2, 2)), (0, 0.1, 1, 10, 100)),
         Smooth("noise", "s", "label noise", _MOST_NOISE, 0.05, (0, 0.5, 1)),
     )
 
@@ -87,15 +72,6 @@ class LimitExplorer(Explorer):
             self._places = np.arange(1.0, len(shown) + 1)
         self._shown = shown
         super().__init__(lam=float(problem.lam))
-
-    @traitlets.validate("lam", "noise")
-    def _finite(self, proposal):
-        name, value = proposal["trait"].name, proposal["value"]
-        top = math.inf if name == "lam" else _MOST_NOISE
-        if not (math.isfinite(value) and 0 <= value <= top):
-            bound = "that is at least 0" if name == "lam" else f"from 0 to {top:g}"
-            raise ValueError(f"{name}: expected a finite number {bound}; got {value}")
-        return value
 
     def constants(self):
         clean, teacher, direction, one = self._clean, self._teacher, self._direction, self._shown
@@ -151,80 +127,58 @@ class LimitExplorer(Explorer):
         return fields
 
     def describe(self):
-        low, high = self._range("outputs", "limit", "labels", "teacher")
-        margin = 0.04 * (high - low)
-        output = {"label": "output", "scale": "linear", "domain": [low - margin, high + margin]}
-        time = {
-            "label": "gradient-flow time t",
-            "scale": "log",
-            "domain": [self.times[0], self.times[-1]],
-            "infinity": True,
-        }
-        _, most = self._range("errors", "teacher_error")
-        error = {"label": "training error, mean square", "scale": "log", "domain": [1e-3, most * 1.5]}
+        output = self.span("outputs", "limit", "labels", "teacher")
+        time = axis("gradient-flow time t", self.times[[0, -1]], scale="log", infinity=True)
+        error = [1e-3, 1.2 * self.decades("errors", "teacher_error")[1]]
         if self._around is not None:
-            names = ("0", "π/2", "π", "3π/2", "2π")
-            ticks = [[k * math.pi / 2, text] for k, text in enumerate(names)]
-            place = {"label": "angle on the circle", "scale": "linear", "domain": [0, 2 * math.pi], "ticks": ticks}
+            ticks = [[k * math.pi / 2, text] for k, text in enumerate(("0", "π/2", "π", "3π/2", "2π"))]
+            place = axis("angle on the circle", [0, 2 * math.pi], ticks=ticks)
         else:
-            ticks = [[k, str(k)] for k in range(1, len(self._shown) + 1)]
-            place = {"label": "sample", "scale": "linear", "domain": [0.5, len(ticks) + 0.5], "ticks": ticks}
-        student = {"color": "student", "symbol": "disc"}
-        teacher = {"color": "teacher", "symbol": "diamond"}
-        labels = {"color": "labels", "symbol": "cross"}
-        rest = {"kind": "line", "x": "angle", "y": "function", "color": "student"}
+            count = len(self._shown)
+            place = axis("sample", [0.5, count + 0.5], ticks=[[k, str(k)] for k in range(1, count + 1)])
         return {
             "title": "Explorer: the student between its labels and its teacher",
             "claim": "The student ends between its labels and what it can carry of its teacher; λ decides where.",
             "views": [
-                {
-                    "title": "Where it ends",
-                    "description": "Labels, teacher and the student's limit on the samples.",
-                    "share": 1,
-                    "height": 270,
-                    "x": place,
-                    "y": output | {"label": "output at t = ∞"},
-                    "layers": [
-                        {"kind": "segments", "x": "place", "y": "labels", "y2": "teacher", "color": "faint"},
-                        *([rest] if self._around is not None else []),
-                        {"kind": "marks", "x": "place", "y": "labels", **labels},
-                        {"kind": "marks", "x": "place", "y": "teacher", **teacher},
-                        {"kind": "marks", "x": "place", "y": "limit", **student},
-                    ],
-                },
-                {
-                    "title": "How it gets there",
-                    "description": "The student's outputs on the samples against time, up to their limits.",
-                    "share": 0.5,
-                    "height": 230,
-                    "x": time,
-                    "y": output,
-                    "layers": [
-                        {"kind": "line", "x": "time", "y": "outputs", "color": "student", "width": 1.3, "opacity": 0.8},
-                        {"kind": "marks", "x": "forever", "y": "limit", **student},
-                    ],
-                },
-                {
-                    "title": "Training error",
-                    "description": "The student's training error against time, beside its teacher's.",
-                    "share": 0.5,
-                    "height": 230,
-                    "x": time,
-                    "y": error,
-                    "layers": [
-                        {"kind": "rule", "y": "teacher_error", "color": "teacher", "dash": "5 4"},
-                        {"kind": "line", "x": "time", "y": "errors", "color": "student", "width": 2.2},
-                        {"kind": "marks", "x": "forever", "y": "error", **student},
-                    ],
-                },
+                view(
+                    "Where it ends",
+                    "Labels, teacher and the student's limit on the samples.",
+                    place,
+                    axis("output at t = ∞", output),
+                    segments("place", "labels", "teacher", "faint"),
+                    *([line("angle", "function", "student")] if self._around is not None else []),
+                    marks("place", "labels", "labels", "cross"),
+                    marks("place", "teacher", "teacher", "diamond"),
+                    marks("place", "limit", "student", "disc"),
+                    height=270,
+                ),
+                view(
+                    "How it gets there",
+                    "The student's outputs on the samples against time, up to their limits.",
+                    time,
+                    axis("output", output),
+                    line("time", "outputs", "student", width=1.3, opacity=0.8),
+                    marks("forever", "limit", "student", "disc"),
+                    share=0.5,
+                ),
+                view(
+                    "Training error",
+                    "The student's training error against time, beside its teacher's.",
+                    time,
+                    axis("training error, mean square", error, scale="log"),
+                    rule("teacher_error", "teacher", dashed=True),
+                    line("time", "errors", "student", width=2.2),
+                    marks("forever", "error", "student", "disc"),
+                    share=0.5,
+                ),
             ],
             "readout": {
                 "corner": "mean square distance to",
                 "columns": ["its labels", "noise-free labels"],
                 "rows": [
-                    {"label": "labels", **labels, "fields": [None, "labels_truth"]},
-                    {"label": "teacher", **teacher, "dash": "5 4", "fields": ["teacher_error", "teacher_truth"]},
-                    {"label": "student at t = ∞", **student, "dash": "none", "fields": ["error", "truth"]},
+                    row("labels", "labels", "0", "labels_truth", symbol="cross"),
+                    row("teacher", "teacher", "teacher_error", "teacher_truth", symbol="diamond", dashed=True),
+                    row("student at t = ∞", "student", "error", "truth", symbol="disc", solid=True),
                 ],
             },
             "sentence": (

@@ -1,0 +1,11 @@
+"""Explorers of the book: live figures that need no kernel in the rendered page, and have one in JupyterLab.
+
+At the edge of the package: the core never imports this package. How an explorer works is `kdlib.explorer`'s matter;
+here is one module for each chapter that has one, named after it, with its parameters, its fields and its views.
+
+Book: each chapter's section "Move it".
+"""
+
+from kdlib.widgets.limit import LimitExplorer, circle_problem, limit_explorer
+
+__all__ = ["LimitExplorer", "circle_problem", "limit_explorer"]

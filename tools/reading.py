@@ -1,0 +1,128 @@
+"""Reading aids that the build makes from what the chapters say already: proofs that fold, the index of statements, and
+the definitions that a link shows when it is pointed at.
+
+The definitions of a page stand beside it in `<page>.definitions.js`, a script that hands them to
+`book/_static/reading.js`. The first link that asks for one loads it; a script works from a file too, where a page may
+not read another one.
+"""
+
+import json
+from pathlib import Path
+
+from bs4 import BeautifulSoup, Tag
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx_proof.nodes import proof_node
+
+from tools import ledger
+
+# Proofs that fold -----------------------------------------------------------------------------------------------------
+
+OPENING = "Proof. "  # what sphinx-proof puts before the first word; here it is the handle
+
+
+def visit_proof(self, node):
+    first = next(node.findall(nodes.Text))
+    first.parent.replace(first, nodes.Text(first.removeprefix(OPENING)))
+    self.body.append('<details class="fold" open><summary>Proof</summary>\n')
+
+
+def depart_proof(self, node):
+    self.body.append("</details>\n")
+
+
+def leave_as_it_is(self, node):
+    pass
+
+
+# The index of statements ----------------------------------------------------------------------------------------------
+
+
+class StatementIndex(SphinxDirective):
+    """Every statement of the book in the order of reading, with its title and its checker."""
+
+    def run(self):
+        text = []
+        for chapter, group in ledger.by_chapter(Path(self.env.srcdir)):
+            text += [f"{{doc}}`{chapter}`", ""]
+            for one in group:
+                check = f"{{py:func}}`check <kdlib.claims.{one.module}.{one.checker}>`"
+                text.append(f"- {{prf:ref}}`{one.label}` {one.title} ({check})")
+            text.append("")
+        found = nodes.container(classes=["statement-index"])
+        self.state.nested_parse(StringList(text, source="the index of statements"), self.content_offset, found)
+        return [found]
+
+
+# What a link leads to -------------------------------------------------------------------------------------------------
+
+
+def definitions(body: str, page: str) -> dict[str, str]:
+    """What can be shown of a page, `page.html`, by the identifier that links use."""
+    soup = BeautifulSoup(body, "html.parser")
+    found = {}
+    for statement in soup.select("div.proof[id]:not([id=proof]), div.exercise[id]"):
+        title = statement.select_one(".admonition-title")
+        if title:
+            title["class"] = "definition-title"
+        found[statement["id"]] = _inside(statement, page)
+    for equation in soup.select('div.math[id^="equation-"]'):
+        found[equation["id"]] = _inside(equation, page, keep=True)
+    for figure in soup.select("figure[id]"):
+        caption = figure.select_one("figcaption")
+        image = figure.select_one("img")
+        found[figure["id"]] = (_inside(image, page, keep=True) if image else "") + (_inside(caption, page) if caption else "")
+    for term in soup.select('dt[id^="term-"]'):
+        found[term["id"]] = _entry(term, page)
+    for citation in soup.select("div.citation[id]"):
+        for label in citation.select(".label"):
+            label.decompose()
+        found[citation["id"]] = _inside(citation, page)
+    for symbol in soup.select('span[id^="symbol-"]'):
+        cells = symbol.find_parent("tr").find_all("td")
+        found[symbol["id"]] = f"<p>{_inside(cells[0], page)}: {_inside(cells[3], page)}</p>"
+    for name in soup.select("dl.py dt.sig[id]"):
+        found[name["id"]] = _entry(name, page)
+    return found
+
+
+def _entry(term: Tag, page: str) -> str:
+    """A term, and the first paragraph of what is said about it."""
+    said = term.find_next_sibling("dd")
+    first = said.find("p") if said else None
+    return f'<p class="definition-title">{_inside(term, page)}</p>' + (_inside(first, page, keep=True) if first else "")
+
+
+def _inside(element: Tag, page: str, keep: bool = False) -> str:
+    """The content of an element as it can stand on another page: no identifiers, no links, nothing to click.
+
+    `keep` keeps the element's own tag, too.
+    """
+    copy = BeautifulSoup(str(element), "html.parser")
+    for extra in copy.select(".headerlink, .viewcode-link, button, script"):
+        extra.decompose()
+    for link in copy.select("a"):
+        link.unwrap()
+    for tag in copy.find_all(True):
+        for name in ("id", "role", "tabindex", "href"):
+            tag.attrs.pop(name, None)
+    return str(copy).strip() if keep else copy.find(True).decode_contents().strip()
+
+
+def write_definitions(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
+    if doctree is None or app.builder.format != "html":
+        return
+    name = pagename.rsplit("/", 1)[-1]
+    path = Path(app.outdir) / f"{pagename}.definitions.js"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entries = json.dumps(definitions(context["body"], name), ensure_ascii=False, separators=(",", ":"))
+    path.write_text(f'defineLinks("{name}.html",{entries})\n', encoding="utf-8")
+
+
+def setup(app: Sphinx):
+    app.add_node(proof_node, override=True, html=(visit_proof, depart_proof), latex=(leave_as_it_is, leave_as_it_is))
+    app.add_directive("statement-index", StatementIndex)
+    app.connect("html-page-context", write_definitions)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
