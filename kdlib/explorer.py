@@ -109,7 +109,9 @@ def renard(first: int, last: int) -> tuple[float, ...]:
 # What to draw ---------------------------------------------------------------------------------------------------------
 
 
-def axis(label: str, domain: Sequence[float], *, scale: str = "linear", ticks=None, infinity: bool = False) -> dict:
+def axis(
+    label: str, domain: Sequence[float] | np.ndarray, *, scale: str = "linear", ticks=None, infinity: bool = False
+) -> dict:
     """An axis from ``domain[0]`` to ``domain[1]``, linear or ``"log"``; ``ticks`` are pairs of a place and a text.
 
     With ``infinity`` a place for ∞ stands behind a log axis.
@@ -191,11 +193,11 @@ class Explorer(anywidget.AnyWidget):
         """The fields that no grid parameter changes."""
         return {}
 
-    def at(self, **point: float) -> dict:
+    def at(self, *_: Any, **point: Any) -> dict:
         """The fields at one point of the grid parameters, which it takes by name, on the grid or off it."""
         raise NotImplementedError
 
-    def curves(self, **points: np.ndarray) -> dict:
+    def curves(self, *_: Any, **points: Any) -> dict:
         """The fields at many points: an array of length N for each grid parameter; fields of shape (N, ...)."""
         names = list(points)
         rows = [self.at(**dict(zip(names, map(float, point), strict=True))) for point in zip(*points.values())]
@@ -214,19 +216,16 @@ class Explorer(anywidget.AnyWidget):
         self._grid = [p for p in self.parameters if isinstance(p, Grid)]
         self._smooth = next((p for p in self.parameters if isinstance(p, Smooth)), None)
         self._fields: dict[str, dict] = {}
-        constants = {name: np.asarray(value)[None] for name, value in self.constants().items()}
+        constants = self._blocks({name: np.asarray(value)[None] for name, value in self.constants().items()})
         points = np.array(list(itertools.product(*(p.values for p in self._grid))))
-        rows = self._pack(self.curves(**dict(zip(self._names, points.T, strict=True))), constant=False)
-        base = self._pack(constants, constant=True) if constants else np.zeros((1, 0), "<f4")
-        self._base, self._stride = base.size, rows.shape[1]
-        self._table = base.tobytes() + rows.tobytes()
+        fields = self._blocks(self.curves(**dict(zip(self._names, points.T, strict=True))))
+        shape = tuple(len(p.values) for p in self._grid)
+        self._table = self._pack(fields, shape) + self._pack(constants, (1,) * len(shape), constant=True)
         for name, value in start.items():
             setattr(self, name, value)
         self._spec = {
             "parameters": [_without_bounds(asdict(p)) for p in self.parameters],
             "fields": self._fields,
-            "base": self._base,
-            "stride": self._stride,
             "colors": figures.THEMES,
             "whole": [],
             "words": {},
@@ -239,17 +238,34 @@ class Explorer(anywidget.AnyWidget):
     def _names(self):
         return [p.name for p in self._grid]
 
-    def _pack(self, fields, *, constant):
-        """The fields as rows of the table, one for each point; notes where in a row each stands."""
-        offset = 0
-        blocks = [np.asarray(value, dtype="<f4") for value in fields.values()]
+    def _blocks(self, fields):
+        """The fields by name, each of shape (points, coefficients, size)."""
+        blocks = {name: np.asarray(value, dtype="<f4") for name, value in fields.items()}
         if self._smooth is None:
-            blocks = [block[:, None] for block in blocks]
-        for name, block in zip(fields, blocks, strict=True):
-            coefficients, size = block.shape[1], math.prod(block.shape[2:])
-            self._fields[name] = {"offset": offset, "size": size, "coefficients": coefficients, "constant": constant}
-            offset += coefficients * size
-        return np.concatenate([block.reshape(len(block), -1) for block in blocks], axis=1)
+            blocks = {name: block[:, None] for name, block in blocks.items()}
+        return {name: block.reshape(*block.shape[:2], -1) for name, block in blocks.items()}
+
+    def _pack(self, blocks, shape, *, constant=False):
+        """The fields one after the other, for a grid of this shape; notes where in the table each stands.
+
+        What a parameter does not change is stored once for all its values: the curve over which a cursor moves.
+        """
+        start = sum(field["length"] for field in self._fields.values())
+        parts, record = [], 0
+        for name, block in blocks.items():
+            part = block.reshape(*shape, *block.shape[1:])
+            for axis in range(len(shape)):
+                first = part.take([0], axis)
+                if np.array_equal(part, np.broadcast_to(first, part.shape), equal_nan=True):
+                    part = first
+            strides = [0 if part.shape[k] == 1 else math.prod(part.shape[k + 1 :]) for k in range(len(shape))]
+            self._fields[name] = {
+                "offset": start, "length": part.size, "strides": strides, "record": record,
+                "coefficients": block.shape[1], "size": block.shape[2], "constant": constant,
+            }  # fmt: skip
+            parts.append(part.ravel())
+            start, record = start + part.size, record + math.prod(block.shape[1:])
+        return b"".join(part.tobytes() for part in parts)
 
     def _recompute(self, _change=None):
         """Off the grid, compute the fields at the parameters' own values and send them."""
@@ -258,7 +274,8 @@ class Explorer(anywidget.AnyWidget):
             self._live = {}
         else:
             point = {name: np.array([value]) for name, value in here.items()}
-            self._live = {"at": here, "record": self._pack(self.curves(**point), constant=False).tobytes()}
+            record = self._blocks(self.curves(**point))
+            self._live = {"at": here, "record": b"".join(block.tobytes() for block in record.values())}
 
     def value(self, name: str) -> np.ndarray:
         """Return a field at the current parameters, flat, with the very numbers that the page shows.
@@ -275,27 +292,19 @@ class Explorer(anywidget.AnyWidget):
         """
         if name not in self._fields:
             raise ValueError(f"name: expected one of {', '.join(self._fields)}; got {name!r}")
-        index = 0
-        for p in self._grid:
-            index = index * len(p.values) + self._index(p)
-        return self._read(name, index)
+        field = self._fields[name]
+        if self._live and not field["constant"]:
+            source, start = np.frombuffer(self._live["record"], "<f4"), field["record"]
+        else:
+            source, start = np.frombuffer(self._table, "<f4"), field["offset"]
+            start += sum(step * self._index(p) for step, p in zip(field["strides"], self._grid, strict=True))
+        block = source[start : start + field["coefficients"] * field["size"]]
+        at = getattr(self, self._smooth.name) if self._smooth else 0.0
+        return np.asarray(polynomial.polyval(at, block.astype(float).reshape(field["coefficients"], -1)))
 
     def _index(self, parameter):
         gaps = [abs(value - getattr(self, parameter.name)) for value in parameter.values]
         return gaps.index(min(gaps))
-
-    def _read(self, name, index, at=None):
-        field = self._fields[name]
-        source, start = np.frombuffer(self._table, "<f4"), field["offset"]
-        if not field["constant"]:
-            if at is None and self._live:
-                source = np.frombuffer(self._live["record"], "<f4")
-            else:
-                start += self._base + index * self._stride
-        block = source[start : start + field["coefficients"] * field["size"]]
-        if at is None:
-            at = getattr(self, self._smooth.name) if self._smooth else 0.0
-        return np.asarray(polynomial.polyval(at, block.astype(float).reshape(field["coefficients"], -1)))
 
     def span(self, *names: str, margin: float = 0.04) -> list[float]:
         """Return a domain for a linear axis: all finite values of some fields over the table, and a margin."""
@@ -309,9 +318,13 @@ class Explorer(anywidget.AnyWidget):
 
     def _range(self, *names, positive=False):
         """The least and the largest value that the fields take over the grid, at both ends of the smooth parameter."""
-        points = range((len(self._table) // 4 - self._base) // self._stride)
         ends = (0.0, self._smooth.maximum) if self._smooth else (0.0,)
-        values = np.concatenate([self._read(n, i, at) for n in names for i in points for at in ends])
+        table, values = np.frombuffer(self._table, "<f4").astype(float), []
+        for field in map(self._fields.__getitem__, names):
+            stored = table[field["offset"] : field["offset"] + field["length"]]
+            blocks = stored.reshape(-1, field["coefficients"], field["size"]).swapaxes(0, 1)
+            values += [np.ravel(polynomial.polyval(at, blocks)) for at in ends]
+        values = np.concatenate(values)
         values = values[np.isfinite(values) & ((values > 0) | (not positive))]
         return float(values.min()), float(values.max())
 

@@ -2,8 +2,9 @@
 // the fields of a table computed by kdlib, and the views; this module reads the table at the current
 // parameters, draws it as SVG, and moves with native range inputs.
 //
-// Table: float32. A field holds, for each point of the grid (or once, if constant), p coefficient
-// blocks of `size` numbers; the value at s of the smooth parameter is their polynomial in s, exactly.
+// Table: float32. A field holds, for each point of the grid, p coefficient blocks of `size` numbers; the value
+// at s of the smooth parameter is their polynomial in s, exactly. Where a parameter does not change a field,
+// the field's stride along it is 0. A live kernel sends the fields of one point, the constants left out.
 
 const NS = "http://www.w3.org/2000/svg";
 
@@ -72,15 +73,13 @@ class Data {
   }
 
   field(name) {
-    const { offset, size, coefficients, constant } = this.spec.fields[name];
+    const { offset, strides, record, size, coefficients, constant } = this.spec.fields[name];
     let source = this.table;
     let start = offset;
-    if (!constant) {
-      const live = this.model.get("_live");
-      const fresh = live.record && this.grid.every((p) => live.at[p.name] === this.model.get(p.name));
-      if (fresh) source = this.live ??= floats(live.record);
-      else start += this.spec.base + this.spec.stride * this.grid.reduce((k, p) => k * p.values.length + this.index(p), 0);
-    }
+    const live = constant ? {} : this.model.get("_live");
+    const fresh = live.record && this.grid.every((p) => live.at[p.name] === this.model.get(p.name));
+    if (fresh) [source, start] = [(this.live ??= floats(live.record)), record];
+    else this.grid.forEach((p, k) => strides[k] && (start += strides[k] * this.index(p)));
     const s = this.smooth ? this.model.get(this.smooth.name) : 0;
     const out = new Float64Array(size);
     for (let j = coefficients - 1; j >= 0; j--) {
