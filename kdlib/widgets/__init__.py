@@ -6,6 +6,7 @@ here is one module for each chapter that has one, named after it, with its param
 Book: each chapter's section "Move it".
 """
 
+from kdlib.widgets.convergence import ConvergenceExplorer, convergence_explorer
 from kdlib.widgets.limit import LimitExplorer, circle_problem, limit_explorer
 
-__all__ = ["LimitExplorer", "circle_problem", "limit_explorer"]
+__all__ = ["ConvergenceExplorer", "LimitExplorer", "circle_problem", "convergence_explorer", "limit_explorer"]
