@@ -44,8 +44,8 @@ _STATIC = Path(__file__).parent / "static"
 class Grid:
     """A parameter whose slider snaps to ``values``, the points at which the table was computed.
 
-    A live kernel takes any number from ``least`` to ``most``; with ``names``, one for each value, only the values
-    themselves, and the names are what a reader sees.
+    A live kernel takes any number from ``least`` to ``most``, if ``whole`` any whole number; with ``names``, one for
+    each value, only the values themselves, and the names are what a reader sees.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Grid:
     names: tuple[str, ...] = ()
     least: float = 0.0
     most: float = math.inf
+    whole: bool = False
 
     def check(self, value: float) -> None:
         """Raise a ValueError that names the parameter where the value is not one of its own."""
@@ -63,11 +64,12 @@ class Grid:
             if value not in self.values:
                 listed = ", ".join(f"{v:g} ({name})" for v, name in zip(self.values, self.names, strict=True))
                 raise ValueError(f"{self.name}: expected one of {listed}; got {value}")
-        elif not (math.isfinite(value) and self.least <= value <= self.most):
+        elif not (math.isfinite(value) and self.least <= value <= self.most and not (self.whole and value % 1)):
+            kind = "whole" if self.whole else "finite"
             top = (
                 f"from {self.least:g} to {self.most:g}" if self.most < math.inf else f"that is at least {self.least:g}"
             )
-            raise ValueError(f"{self.name}: expected a finite number {top}; got {value}")
+            raise ValueError(f"{self.name}: expected a {kind} number {top}; got {value}")
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,13 @@ def line(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.8
     return _layer("line", color, dashed, x=x, y=y, width=width, opacity=opacity)
 
 
+def curve(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.8, opacity: float = 1.0) -> dict:
+    """A smooth way from point to point of the plane, in their order; x may come back."""
+    return _layer("curve", color, dashed, x=x, y=y, width=width, opacity=opacity)
+
+
 def marks(x: str, y: str, color: str, symbol: str, *, opacity: float = 1.0) -> dict:
-    """A ``"disc"``, ``"diamond"`` or ``"cross"`` at each value; a single x serves them all."""
+    """A ``"disc"``, ``"diamond"``, ``"cross"`` or level ``"bar"`` at each value; a single x serves them all."""
     return _layer("marks", color, x=x, y=y, symbol=symbol, opacity=opacity)
 
 
@@ -422,14 +429,14 @@ class Explorer(anywidget.AnyWidget):
 
 def _without_bounds(parameter):
     """What the page needs of a parameter: its slider keeps to the table, and JSON knows no infinity."""
-    return {name: value for name, value in parameter.items() if name not in ("least", "most")}
+    return {name: value for name, value in parameter.items() if name not in ("least", "most", "whole")}
 
 
 def _mark(layer):
     """The style of a layer's marks, and of its line in a legend, for matplotlib."""
     color = figures.THEMES[layer["color"]][0]
     fill = color if layer.get("symbol") == "disc" else "none"
-    shape = {"disc": "o", "diamond": "D", "cross": "x", None: ""}[layer.get("symbol")]
+    shape = {"disc": "o", "diamond": "D", "cross": "x", "bar": "_", None: ""}[layer.get("symbol")]
     stroke = {None: "none", "none": "-"}.get(layer.get("dash"), "--")
     return {"color": color, "marker": shape, "mfc": fill, "mew": 1.8, "ms": 6, "ls": stroke}
 

@@ -149,14 +149,7 @@ function smoothPath(xs, ys) {
     return (gap > 0 ? smoothPath(xs.slice(0, gap), ys.slice(0, gap)) : "") + rest;
   }
   if (n < 3) return xs.map((x, i) => `${i ? "L" : "M"}${px(x)},${px(ys[i])}`).join("");
-  const secant = (i) => (ys[i + 1] - ys[i]) / (xs[i + 1] - xs[i]);
-  const slopes = new Float64Array(n);
-  for (let i = 1; i < n - 1; i++) {
-    const [a, b] = [secant(i - 1), secant(i)];
-    slopes[i] = a * b <= 0 ? 0 : (2 * a * b) / (a + b);
-  }
-  slopes[0] = secant(0);
-  slopes[n - 1] = secant(n - 2);
+  const slopes = monotoneSlopes(n, (i) => (ys[i + 1] - ys[i]) / (xs[i + 1] - xs[i]));
   let path = `M${px(xs[0])},${px(ys[0])}`;
   for (let i = 0; i < n - 1; i++) {
     const h = (xs[i + 1] - xs[i]) / 3;
@@ -165,11 +158,36 @@ function smoothPath(xs, ys) {
   return path;
 }
 
+/** A smooth way through points of the plane, in which neither coordinate overshoots. */
+function smoothWay(xs, ys) {
+  const n = xs.length;
+  const [u, v] = [xs, ys].map((zs) => monotoneSlopes(n, (i) => zs[i + 1] - zs[i]));
+  let path = `M${px(xs[0])},${px(ys[0])}`;
+  for (let i = 0; i < n - 1; i++) {
+    const j = i + 1;
+    path += `C${px(xs[i] + u[i] / 3)},${px(ys[i] + v[i] / 3)} ${px(xs[j] - u[j] / 3)},${px(ys[j] - v[j] / 3)} ${px(xs[j])},${px(ys[j])}`;
+  }
+  return path;
+}
+
+/** Slopes at n points for a cubic that is monotone where the secants between neighbours are. */
+function monotoneSlopes(n, secant) {
+  const slopes = new Float64Array(n);
+  for (let i = 1; i < n - 1; i++) {
+    const [a, b] = [secant(i - 1), secant(i)];
+    slopes[i] = a * b <= 0 ? 0 : (2 * a * b) / (a + b);
+  }
+  slopes[0] = secant(0);
+  slopes[n - 1] = secant(n - 2);
+  return slopes;
+}
+
 // Each is drawn around (0, 0); shape as well as colour tells the roles apart.
 const SYMBOLS = {
   disc: "M4,0A4,4 0 1 1 -4,0A4,4 0 1 1 4,0Z",
   diamond: "M0,-5.2L5.2,0L0,5.2L-5.2,0Z",
   cross: "M-3.8,-3.8L3.8,3.8M-3.8,3.8L3.8,-3.8",
+  bar: "M-6,0L6,0",
 };
 
 function symbolAttributes(layer) {
@@ -267,6 +285,7 @@ class View {
       const ends = this.data.field(layer.y2);
       return xs.map((x, i) => `M${px(x)},${px(y(ys[i]))}V${px(y(ends[i]))}`).join("");
     }
+    if (layer.kind === "curve") return smoothWay(xs, Array.from(ys, y));
     let path = "";
     for (let start = 0; start < ys.length; start += xs.length) {
       path += smoothPath(xs, Array.from(ys.subarray(start, start + xs.length), y));
