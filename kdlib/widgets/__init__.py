@@ -7,6 +7,18 @@ Book: each chapter's section "Move it".
 """
 
 from kdlib.widgets.convergence import ConvergenceExplorer, convergence_explorer
+from kdlib.widgets.lazy_training import LazyTrainingExplorer, lazy_training_explorer
 from kdlib.widgets.limit import LimitExplorer, circle_problem, limit_explorer
+from kdlib.widgets.linear_system import LinearSystemExplorer, linear_system_explorer
 
-__all__ = ["ConvergenceExplorer", "LimitExplorer", "circle_problem", "convergence_explorer", "limit_explorer"]
+__all__ = [
+    "ConvergenceExplorer",
+    "LazyTrainingExplorer",
+    "LimitExplorer",
+    "LinearSystemExplorer",
+    "circle_problem",
+    "convergence_explorer",
+    "lazy_training_explorer",
+    "limit_explorer",
+    "linear_system_explorer",
+]
