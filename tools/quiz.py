@@ -49,17 +49,21 @@ class Quiz(SphinxDirective):
         body = nodes.Element()
         self.state.nested_parse(self.content, self.content_offset, body)
         blocks = [child for child in body.children if not isinstance(child, nodes.comment)]
-        if [type(block) for block in blocks] != [nodes.paragraph, nodes.bullet_list]:
-            found = ", ".join(block.tagname for block in blocks) or "nothing"
-            raise self.error(f"a quiz is one paragraph, the question, and one task list, the answers; found {found}")
-        question, answers = blocks
-        result = quiz("", quiz_question("", "", *question.children))
-        result += [self.answer(item) for item in answers.children]
-        right = sum(answer["right"] for answer in result.children[1:])
-        if len(answers) < 2 or right != 1:
+        match blocks:
+            case [nodes.paragraph() as question, nodes.bullet_list() as answers]:
+                pass
+            case _:
+                found = ", ".join(str(getattr(block, "tagname", block)) for block in blocks) or "nothing"
+                raise self.error(
+                    f"a quiz is one paragraph, the question, and one task list, the answers; found {found}"
+                )
+        choices = [self.answer(item) for item in answers.children]
+        right = sum(choice["right"] for choice in choices)
+        if len(choices) < 2 or right != 1:
             raise self.error(
-                f"a quiz has at least two answers, one of them right ([x]); found {len(answers)}, {right} right"
+                f"a quiz has at least two answers, one of them right ([x]); found {len(choices)}, {right} right"
             )
+        result = quiz("", quiz_question("", "", *question.children), *choices)
         self.set_source_info(result)
         return [result]
 
@@ -68,12 +72,15 @@ class Quiz(SphinxDirective):
         box = choice[0] if isinstance(choice, nodes.paragraph) and choice.children else None
         if not isinstance(box, nodes.raw) or EMPTY not in box.astext():
             raise self.error(f"an answer of a quiz begins with [ ] or [x]; found {item.astext()[:40]!r}")
+        words = "".join(part.astext() for part in choice.children[1:]).strip()
         if not explanation:
-            raise self.error(f"an answer of a quiz is explained in paragraphs below it; {item.astext()[:40]!r} is not")
+            raise self.error(f"an answer of a quiz is explained in paragraphs below it; {words[:40]!r} is not")
         if any(isinstance(node, (nodes.reference, pending_xref)) for node in choice.findall()):
-            raise self.error(f"an answer of a quiz is clicked, so it holds no link; {item.astext()[:40]!r} does")
+            raise self.error(f"an answer of a quiz is clicked, so it holds no link; {words[:40]!r} does")
         right = TICKED in box.astext()
-        return quiz_answer("", quiz_choice("", "", *choice.children[1:]), *explanation, right=right)
+        parts = choice.children[1:]
+        parts[0] = nodes.Text(parts[0].astext().lstrip())  # the space after the box
+        return quiz_answer("", quiz_choice("", "", *parts), *explanation, right=right)
 
 
 # HTML -----------------------------------------------------------------------------------------------------------------

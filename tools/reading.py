@@ -59,48 +59,48 @@ class StatementIndex(SphinxDirective):
 # What a link leads to -------------------------------------------------------------------------------------------------
 
 
-def definitions(body: str, page: str) -> dict[str, str]:
-    """What can be shown of a page, `page.html`, by the identifier that links use."""
+def definitions(body: str) -> dict[str, str]:
+    """What can be shown of a page, by the identifiers that links use."""
     soup = BeautifulSoup(body, "html.parser")
     found = {}
     for statement in soup.select("div.proof[id]:not([id=proof]), div.exercise[id]"):
         title = statement.select_one(".admonition-title")
         if title:
             title["class"] = "definition-title"
-        found[statement["id"]] = _inside(statement, page)
+        found[statement["id"]] = _inside(statement)
     for equation in soup.select('div.math[id^="equation-"]'):
-        found[equation["id"]] = _inside(equation, page, keep=True)
+        found[equation["id"]] = _inside(equation, keep=True)
     for figure in soup.select("figure[id]"):
-        caption = figure.select_one("figcaption")
-        image = figure.select_one("img")
-        found[figure["id"]] = (_inside(image, page, keep=True) if image else "") + (_inside(caption, page) if caption else "")
+        parts = [figure.select_one("img"), figure.select_one("figcaption")]
+        found[figure["id"]] = "".join(_inside(part, keep=part.name == "img") for part in parts if part)
     for term in soup.select('dt[id^="term-"]'):
-        found[term["id"]] = _entry(term, page)
+        found[term["id"]] = _entry(term)
     for citation in soup.select("div.citation[id]"):
         for label in citation.select(".label"):
             label.decompose()
-        found[citation["id"]] = _inside(citation, page)
+        found[citation["id"]] = _inside(citation)
     for symbol in soup.select('span[id^="symbol-"]'):
-        cells = symbol.find_parent("tr").find_all("td")
-        found[symbol["id"]] = f"<p>{_inside(cells[0], page)}: {_inside(cells[3], page)}</p>"
+        cells = [_inside(cell) for row in symbol.find_parents("tr") for cell in row.find_all("td")]
+        found[symbol["id"]] = f"<p>{cells[0]}: {cells[3]}</p>"
     for name in soup.select("dl.py dt.sig[id]"):
-        found[name["id"]] = _entry(name, page)
+        found[name["id"]] = _entry(name)
     return found
 
 
-def _entry(term: Tag, page: str) -> str:
+def _entry(term: Tag) -> str:
     """A term, and the first paragraph of what is said about it."""
     said = term.find_next_sibling("dd")
     first = said.find("p") if said else None
-    return f'<p class="definition-title">{_inside(term, page)}</p>' + (_inside(first, page, keep=True) if first else "")
+    return f'<p class="definition-title">{_inside(term)}</p>' + (_inside(first, keep=True) if first else "")
 
 
-def _inside(element: Tag, page: str, keep: bool = False) -> str:
-    """The content of an element as it can stand on another page: no identifiers, no links, nothing to click.
+def _inside(element: Tag, keep: bool = False) -> str:
+    """The content of an element as it can stand anywhere: no identifiers, no links, nothing to click.
 
     `keep` keeps the element's own tag, too.
     """
     copy = BeautifulSoup(str(element), "html.parser")
+    whole = copy.find(True)
     for extra in copy.select(".headerlink, .viewcode-link, button, script"):
         extra.decompose()
     for link in copy.select("a"):
@@ -108,7 +108,7 @@ def _inside(element: Tag, page: str, keep: bool = False) -> str:
     for tag in copy.find_all(True):
         for name in ("id", "role", "tabindex", "href"):
             tag.attrs.pop(name, None)
-    return str(copy).strip() if keep else copy.find(True).decode_contents().strip()
+    return (str(whole) if keep or whole is None else whole.decode_contents()).strip()
 
 
 def write_definitions(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
@@ -117,7 +117,7 @@ def write_definitions(app: Sphinx, pagename: str, templatename: str, context: di
     name = pagename.rsplit("/", 1)[-1]
     path = Path(app.outdir) / f"{pagename}.definitions.js"
     path.parent.mkdir(parents=True, exist_ok=True)
-    entries = json.dumps(definitions(context["body"], name), ensure_ascii=False, separators=(",", ":"))
+    entries = json.dumps(definitions(context["body"]), ensure_ascii=False, separators=(",", ":"))
     path.write_text(f'defineLinks("{name}.html",{entries})\n', encoding="utf-8")
 
 

@@ -1,6 +1,7 @@
 // Reading aids: what a link leads to, shown beside the link; and proofs that fold all at once.
 // The pages are whole without it.
 
+(() => {
 // The definitions of a page arrive by a script of their own, since a page on disk may not read another one.
 const asked = new Map(), arrived = new Map();
 window.defineLinks = (page, entries) => arrived.set(page, entries);
@@ -94,8 +95,11 @@ const all = document.createElement("button");
 if (proofs.length) {
   Object.assign(all, {type: "button", className: "fold-all"});
   all.addEventListener("click", () => fold(memory.folded = proofs.some((proof) => proof.open)));
-  document.querySelector(".bd-article h1").after(all);
+  const files = document.querySelector(".page-files"); // the line below the title
+  if (files) files.prepend(all);
+  else document.querySelector(".bd-article h1").after(all);
   fold(memory.folded);
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)))?.closest("details.fold");
   if (target) target.open = true; // a link into a proof shows it
 }
+})();

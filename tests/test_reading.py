@@ -1,0 +1,180 @@
+"""Quizzes, proofs that fold, the index of statements and the definitions behind links: what the build makes of them.
+
+A book of two pages in a folder of its own. How they feel in a browser is tested in tests/browser/test_reading.py.
+"""
+
+import io
+import json
+import re
+
+import pytest
+from bs4 import BeautifulSoup
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Sphinx and its extensions are not ours to keep quiet
+
+QUIZ = """:::{quiz}
+Is $a+b=b+a$ for all numbers?
+
+- [ ] Only for whole ones.
+
+  Tempting, as these are what one tries.
+- [x] $a$ and $b$ may be any numbers.
+
+  See {prf:ref}`sum-rule`.
+
+  A second paragraph.
+:::
+"""
+CHAPTER = f"""# A chapter
+
+By {{prf:ref}}`sum-rule` and {{eq}}`eq-sum`, a {{term}}`sum` is a sum.
+
+```{{prf:theorem}} Sums commute
+:label: sum-rule
+
+For real $a$ and $b$
+
+$$
+a + b = b + a.
+$$ (eq-sum)
+```
+
+```{{prf:proof}}
+By *inspection* of {{doc}}`words`.
+```
+
+{QUIZ}
+"""
+GLOSSARY = """---
+orphan: true
+---
+
+# Words
+
+```{glossary}
+sum
+  What [$+$](#symbol-sum) gives. It is {doc}`chapter`'s subject.
+
+  More about it.
+```
+
+| Symbol | Code | Shape | Meaning |
+|---|---|---|---|
+| [$+$]{#symbol-sum} | `+` | | adds *two* numbers |
+
+```{statement-index}
+```
+"""
+
+
+def build(root, builder="html", **pages):
+    """Build the pages; returns the output folder and what Sphinx complained about."""
+    book = root / "book"
+    book.mkdir(exist_ok=True)
+    for name, text in ({"chapter": CHAPTER, "words": GLOSSARY} | pages).items():
+        (book / f"{name}.md").write_text(text)
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/chapter\nchapters:\n- file: book/words\n")
+    settings = {
+        "extensions": ["myst_parser", "sphinx_proof", "tools.quiz", "tools.reading"],
+        "myst_enable_extensions": ["attrs_inline", "colon_fence", "dollarmath", "tasklist"],
+        "root_doc": "book/chapter",
+    }
+    complaints, out = io.StringIO(), root / builder
+    with patch_docutils(root), docutils_namespace():
+        Sphinx(root, None, out, root / "doctrees", builder, settings, None, complaints, freshenv=True).build()
+    return out, complaints.getvalue()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    out, complaints = build(tmp_path_factory.mktemp("book"))
+    assert complaints == ""
+    return out
+
+
+@pytest.fixture(scope="module")
+def chapter(built):
+    return BeautifulSoup((built / "book/chapter.html").read_text(), "html.parser")
+
+
+@pytest.fixture(scope="module")
+def definitions(built):
+    """All that links can show, by page and identifier."""
+    found = {}
+    for path in (built / "book").glob("*.definitions.js"):
+        page, entries = re.fullmatch(r'defineLinks\("(.+?)",(.*)\)\n', path.read_text()).groups()
+        found[page] = {name: BeautifulSoup(text, "html.parser") for name, text in json.loads(entries).items()}
+    return found
+
+
+def test_a_quiz_is_a_group_of_answers_that_open(chapter):
+    quiz = chapter.select_one("fieldset.quiz")
+    assert quiz.legend.get_text() == r"Check yourself Is \(a+b=b+a\) for all numbers?"
+    wrong, right = quiz.select("details")
+    assert wrong["class"] == ["quiz-wrong"] and right["class"] == ["quiz-right"]
+    assert wrong.summary.get_text() == "Only for whole ones."
+    assert [p.get_text() for p in wrong.select("p")] == ["Not quite.", "Tempting, as these are what one tries."]
+    assert [p.get_text() for p in right.select("p")] == ["Right.", "See Theorem 1.", "A second paragraph."]
+    assert not quiz.select("input, [open]")  # the boxes of the source give nothing away
+
+
+def test_a_quiz_is_printed_whole_in_latex(tmp_path):
+    out, _ = build(tmp_path, "latex")
+    text = next(out.glob("*.tex")).read_text()
+    for part in ("for all numbers?", "Only for whole ones.", "Not quite.", "Tempting", "Right.", "A second paragraph."):
+        assert part in text
+    assert text.count(r"\item") >= 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("- [ ] Only", "- [x] Only", r"one of them right \(\[x\]\); found 2, 2 right"),
+        ("- [x] $a$", "- [ ] $a$", r"one of them right \(\[x\]\); found 2, 0 right"),
+        ("- [ ] Only", "- Only", r"begins with \[ \] or \[x\]; found 'Only for whole ones"),
+        ("  Tempting, as these are what one tries.\n", "", "explained in paragraphs below it; 'Only for whole ones"),
+        ("Only for whole ones.", "See {eq}`eq-sum`.", "it holds no link"),
+        ("Is $a+b=b+a$ for all numbers?\n\n", "", "found bullet_list"),
+        ("\n:::\n", "\n\nNot an answer.\n:::\n", "found paragraph, bullet_list, paragraph"),
+        (QUIZ[len(":::{quiz}\n") : -len(":::\n")], "", "found nothing"),
+    ],
+)
+def test_a_bad_quiz_is_refused_by_name(tmp_path, old, new, complaint):
+    assert CHAPTER.count(old) == 1
+    _, complaints = build(tmp_path, chapter=CHAPTER.replace(old, new))
+    assert re.search(rf"chapter\.md.*: ERROR: .*{complaint}", complaints), complaints
+
+
+def test_a_proof_opens_and_closes_at_its_first_word(chapter):
+    proof = chapter.select_one("details.fold")
+    assert proof.has_attr("open")
+    assert proof.summary.get_text() == "Proof"
+    assert proof.select_one("div.proof").get_text().strip() == "By inspection of Words."
+
+
+def test_the_index_lists_each_statement_with_its_checker(built):
+    words = BeautifulSoup((built / "book/words.html").read_text(), "html.parser")
+    index = words.select_one(".statement-index")
+    assert index.p.get_text() == "A chapter"
+    assert [item.get_text() for item in index.select("li")] == ["Theorem 1 Sums commute (check)"]
+    assert index.select_one("li a")["href"] == "chapter.html#sum-rule"
+
+
+def test_links_can_show_what_they_lead_to(definitions):
+    entries = definitions["chapter.html"] | definitions["words.html"]
+    theorem = entries["sum-rule"]
+    assert theorem.p.get_text() == "Theorem 1  (Sums commute)" and theorem.p["class"] == ["definition-title"]
+    assert "For real" in theorem.get_text() and "a + b = b + a." in entries["equation-eq-sum"].get_text()
+    assert [p.get_text() for p in entries["term-sum"].select("p")] == [
+        "sum",
+        r"What \(+\) gives. It is A chapter’s subject.",
+    ]
+    assert entries["symbol-sum"].get_text() == r"\(+\): adds two numbers"
+
+
+def test_what_a_link_shows_can_stand_anywhere(definitions):
+    for page, entries in definitions.items():
+        for name, text in entries.items():
+            assert not text.select("a, button, script, [id], [href], [role]"), (page, name)
