@@ -10,15 +10,18 @@ from kdlib.widgets.convergence import ConvergenceExplorer, convergence_explorer
 from kdlib.widgets.lazy_training import LazyTrainingExplorer, lazy_training_explorer
 from kdlib.widgets.limit import LimitExplorer, circle_problem, limit_explorer
 from kdlib.widgets.linear_system import LinearSystemExplorer, linear_system_explorer
+from kdlib.widgets.noisy_labels import NoisyLabelsExplorer, noisy_labels_explorer
 
 __all__ = [
     "ConvergenceExplorer",
     "LazyTrainingExplorer",
     "LimitExplorer",
     "LinearSystemExplorer",
+    "NoisyLabelsExplorer",
     "circle_problem",
     "convergence_explorer",
     "lazy_training_explorer",
     "limit_explorer",
     "linear_system_explorer",
+    "noisy_labels_explorer",
 ]
