@@ -283,7 +283,8 @@ class View {
     }
     if (layer.kind === "segments") {
       const ends = this.data.field(layer.y2);
-      return xs.map((x, i) => `M${px(x)},${px(y(ys[i]))}V${px(y(ends[i]))}`).join("");
+      const upright = (x, i) => `M${px(x)},${px(y(ys[i]))}V${px(y(ends[i]))}`;
+      return xs.map((x, i) => (Number.isFinite(x) ? upright(x, i) : "")).join("");
     }
     if (layer.kind === "curve") return smoothWay(xs, Array.from(ys, y));
     let path = "";

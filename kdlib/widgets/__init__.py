@@ -7,6 +7,7 @@ Book: each chapter's section "Move it".
 """
 
 from kdlib.widgets.convergence import ConvergenceExplorer, convergence_explorer
+from kdlib.widgets.laplace import LaplaceExplorer, laplace_explorer
 from kdlib.widgets.lazy_training import LazyTrainingExplorer, lazy_training_explorer
 from kdlib.widgets.limit import LimitExplorer, circle_problem, limit_explorer
 from kdlib.widgets.linear_system import LinearSystemExplorer, linear_system_explorer
@@ -14,12 +15,14 @@ from kdlib.widgets.noisy_labels import NoisyLabelsExplorer, noisy_labels_explore
 
 __all__ = [
     "ConvergenceExplorer",
+    "LaplaceExplorer",
     "LazyTrainingExplorer",
     "LimitExplorer",
     "LinearSystemExplorer",
     "NoisyLabelsExplorer",
     "circle_problem",
     "convergence_explorer",
+    "laplace_explorer",
     "lazy_training_explorer",
     "limit_explorer",
     "linear_system_explorer",
