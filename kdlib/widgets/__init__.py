@@ -7,6 +7,7 @@ Book: each chapter's section "Move it".
 """
 
 from kdlib.widgets.convergence import ConvergenceExplorer, convergence_explorer
+from kdlib.widgets.finite_width import FiniteWidthExplorer, finite_width_explorer
 from kdlib.widgets.laplace import LaplaceExplorer, laplace_explorer
 from kdlib.widgets.lazy_training import LazyTrainingExplorer, lazy_training_explorer
 from kdlib.widgets.limit import LimitExplorer, circle_problem, limit_explorer
@@ -15,6 +16,7 @@ from kdlib.widgets.noisy_labels import NoisyLabelsExplorer, noisy_labels_explore
 
 __all__ = [
     "ConvergenceExplorer",
+    "FiniteWidthExplorer",
     "LaplaceExplorer",
     "LazyTrainingExplorer",
     "LimitExplorer",
@@ -22,6 +24,7 @@ __all__ = [
     "NoisyLabelsExplorer",
     "circle_problem",
     "convergence_explorer",
+    "finite_width_explorer",
     "laplace_explorer",
     "lazy_training_explorer",
     "limit_explorer",

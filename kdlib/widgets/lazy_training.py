@@ -11,7 +11,7 @@ from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
 from kdlib.trajectory import kernel_flow
 
-_WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_WIDTHS = (16, 32, 64, 128, 256, 512, 1024)
 _MOST = _WIDTHS[-1]
 _SEED, _STRANGER = 2, 102
 _SHOWN = slice(None, None, 3)  # four of the twelve outputs
@@ -29,7 +29,7 @@ class LazyTrainingExplorer(Explorer):
     Attributes
     ----------
     m : float
-        The width, one of the table's.
+        The width, a whole number; the page has those of the table.
     teacher : float
         0 for the student itself trained on the correct labels, 1 for a network drawn on its own.
     times : array, shape (25,)
@@ -40,7 +40,7 @@ class LazyTrainingExplorer(Explorer):
     teacher = Value(_NEAR)
 
     parameters = (
-        Grid("m", "m", "width", _WIDTHS, (16, 64, 256), names=tuple(map(str, _WIDTHS))),
+        Grid("m", "m", "width", _WIDTHS, (16, 64, 256, 1024), least=1, most=_MOST, whole=True),
         Grid("teacher", "teacher", "teacher", (_NEAR, 1.0), (_NEAR, 1.0), names=("near", "far")),
     )
 
@@ -100,7 +100,7 @@ class LazyTrainingExplorer(Explorer):
         return fields | {"percent": 100 * share, "lazy": float(share <= _LAZY)}
 
     def describe(self):
-        ticks = [[m, str(m)] for m in (16, 32, 64, 128, 256, 512)]
+        ticks = [[m, str(m)] for m in (16, 64, 256, 1024)]
         sizes = self.decades("movements", "drifts", "gaps", "guides")
         return {
             "title": "Explorer: lazy or not",
@@ -123,7 +123,7 @@ class LazyTrainingExplorer(Explorer):
                     "What training changes",
                     "Largest weight movement, drift of the tangent kernel and gap of the outputs against the width, "
                     "beside a line of slope minus one half.",
-                    axis("width m", [14, 600], scale="log", ticks=ticks),
+                    axis("width m", [14, 1200], scale="log", ticks=ticks),
                     axis("size, up to t = 20", sizes, scale="log"),
                     line("widths", "guides", "bound", dashed=True),
                     *(

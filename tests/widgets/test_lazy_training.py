@@ -42,7 +42,7 @@ def expected(explorer, m, teacher):
     }
 
 
-@pytest.mark.parametrize("m", [16, 512])
+@pytest.mark.parametrize("m", [16, 1024])
 @pytest.mark.parametrize("teacher", [NEAR, FAR])
 def test_every_field_is_that_of_a_student_without_idle_units(explorer, m, teacher):
     explorer.m, explorer.teacher = m, teacher
@@ -78,7 +78,7 @@ def test_no_width_makes_the_student_of_a_far_teacher_lazy(explorer):
 
 def at_both_ends(explorer, teacher):
     explorer.teacher, found = teacher, []
-    for m in (16, 512):
+    for m in (16, 1024):
         explorer.m = m
         names = ("movement", "percent", "lazy", "movement_grown", "drift_grown", "gap_grown")
         found.append({name: explorer.value(name)[0] for name in names})
@@ -86,14 +86,31 @@ def at_both_ends(explorer, teacher):
 
 
 def test_the_sentence_says_whether_it_is_lazy(explorer):
-    explorer.m, explorer.teacher = 512, FAR
-    assert explorer.sentence.startswith("With m = 512 units and a far teacher, ")
+    explorer.m, explorer.teacher = 1024, FAR
+    assert explorer.sentence.startswith("With m = 1024 units and a far teacher, ")
     assert explorer.sentence.endswith("to one percent, the student is not lazy.")
 
 
-@pytest.mark.parametrize(("name", "value"), [("m", 17.0), ("m", np.nan), ("teacher", 0.5)])
-def test_only_the_tables_own_widths_and_teachers_are_taken(explorer, name, value):
+def test_a_live_kernel_takes_any_width(explorer):
+    explorer.m, explorer.teacher = 100, FAR
+    assert explorer._live
+    given = explorer.problem(100, FAR)
+    moved = kd.gradient_flow(given, explorer.times).network.weights - given.student.weights
+    assert np.count_nonzero(np.any(moved, axis=1)) == 100
+    assert explorer.value("movement")[0] == pytest.approx(np.max(np.linalg.norm(moved, axis=1)), rel=1e-6)
+    np.testing.assert_array_equal(explorer.value("widths"), explorer.parameters[0].values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("m", 17.5, r"^m: expected a whole number from 1 to 1024; got 17\.5$"),
+        ("m", 2048, r"^m: expected a whole number from 1 to 1024; got 2048\.0$"),
+        ("teacher", 0.5, r"^teacher: expected one of 0 \(near\), 1 \(far\); got 0\.5$"),
+    ],
+)
+def test_other_widths_and_teachers_are_refused(explorer, name, value, message):
     before = getattr(explorer, name)
-    with pytest.raises(ValueError, match=rf"^{name}: expected one of .*; got {value}$"):
+    with pytest.raises(ValueError, match=message):
         setattr(explorer, name, value)
     assert getattr(explorer, name) == before
