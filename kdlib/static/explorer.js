@@ -284,7 +284,7 @@ class View {
     if (layer.kind === "segments") {
       const ends = this.data.field(layer.y2);
       const upright = (x, i) => `M${px(x)},${px(y(ys[i]))}V${px(y(ends[i]))}`;
-      return xs.map((x, i) => (Number.isFinite(x + ys[i] + ends[i]) ? upright(x, i) : "")).join("");
+      return xs.map((x, i) => (Number.isFinite(x) && !Number.isNaN(ys[i] + ends[i]) ? upright(x, i) : "")).join("");
     }
     if (layer.kind === "curve") return smoothWay(xs, Array.from(ys, y));
     let path = "";
