@@ -13,6 +13,7 @@ from kdlib.widgets.lazy_training import LazyTrainingExplorer, lazy_training_expl
 from kdlib.widgets.limit import LimitExplorer, circle_problem, limit_explorer
 from kdlib.widgets.linear_system import LinearSystemExplorer, linear_system_explorer
 from kdlib.widgets.noisy_labels import NoisyLabelsExplorer, noisy_labels_explorer
+from kdlib.widgets.spectra import SpectraExplorer, spectra_explorer
 
 __all__ = [
     "ConvergenceExplorer",
@@ -22,6 +23,7 @@ __all__ = [
     "LimitExplorer",
     "LinearSystemExplorer",
     "NoisyLabelsExplorer",
+    "SpectraExplorer",
     "circle_problem",
     "convergence_explorer",
     "finite_width_explorer",
@@ -30,4 +32,5 @@ __all__ = [
     "limit_explorer",
     "linear_system_explorer",
     "noisy_labels_explorer",
+    "spectra_explorer",
 ]
