@@ -22,8 +22,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Each compiled program holds some memory maps. A process may have 65,530 of them and crashes with one more.
 MOST_MAPS = 20_000
 
-# Random problems for a claim: where it is algebraic, and where networks are trained.
-SHORT, LONG = (200, 20), (10_000, 300)
+# Random problems for a claim; in the long run fewer where networks are trained.
+SHORT, LONG = 200, (10_000, 300)
 
 
 def pytest_addoption(parser):
@@ -33,7 +33,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     for line in (
-        "claim(label, trains=False): the test of a statement of the book over random problems; trains=True for fewer",
+        "claim(label, trains=False): the test of a statement of the book over random problems; trains=True for fewer in the sweep",
         "counterexample(label): shows that a hypothesis of the statement is necessary",
         "verify: runs in the long sweep only",
     ):
@@ -73,7 +73,7 @@ def swept():
 def case_count(config, trains):
     """Cases of one claim: in a sweep, trained networks take the share that they have in the long one."""
     if not config.getoption("--sweep"):
-        return SHORT[trains]
+        return SHORT
     cases = config.getoption("--cases")
     return max(1, cases * LONG[1] // LONG[0]) if trains else cases
 
@@ -100,7 +100,7 @@ def sweep(request):
 @pytest.fixture
 def cases(request):
     """Seeds of the random problems of one test."""
-    return list(getattr(request.node, "seeds", range(SHORT[0])))
+    return list(getattr(request.node, "seeds", range(SHORT)))
 
 
 @pytest.fixture

@@ -1,21 +1,27 @@
 """The explorers of the book, moved by key, mouse and touch, in the page as it is read: without a kernel."""
 
+import functools
 import re
 
 import numpy as np
 import pytest
 
 import kdlib as kd
+from kdlib.explorer import Grid
 
-EXPLORERS = ["book/index", "book/limit"]
-STRENGTH = "strength of the transfer"
+PAGES = {f"book/{name.removesuffix('_explorer').replace('_', '-')}": name for name in kd.widgets.__all__}
+PAGES = {"book/index": "limit_explorer"} | {page: name for page, name in PAGES.items() if name.endswith("_explorer")}
+# The whole matrix is for the long run; here a page with a smooth parameter, and all that one key may break on any.
+SAMPLE = ["book/index", "book/limit"]
+EXPLORERS = [*SAMPLE, *(pytest.param(page, marks=pytest.mark.verify) for page in PAGES if page not in SAMPLE)]
 RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻−", "0123456789--")
+NUMBER = re.compile(r"< 10⁻⁶|−?\d+(?:\.\d+)?(?:·10[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)?")
 
 
-@pytest.fixture(scope="module")
-def problem():
-    """What both pages explore; the tests compare with kdlib's own numbers for it, not with the table."""
-    return kd.widgets.circle_problem()
+@functools.cache
+def explorer(page):
+    """The same explorer, computed here: the page is compared with kdlib, not with its own table."""
+    return getattr(kd.widgets, PAGES[page])()
 
 
 def number(text):
@@ -27,6 +33,13 @@ def number(text):
     return float(digits) * scale, 0.5 * 10.0 ** -len(digits.partition(".")[2]) * scale
 
 
+def same_text(printed, expected):
+    """Whether two sentences are the same but for the last digits of their numbers, which rounding may turn."""
+    pairs = zip(NUMBER.findall(printed), NUMBER.findall(expected))
+    close = all(abs(number(a)[0] - number(b)[0]) <= 2.1 * max(number(a)[1], number(b)[1]) for a, b in pairs)
+    return close and NUMBER.sub("#", printed) == NUMBER.sub("#", expected)
+
+
 def drawn(tab):
     return tab.eval_on_selector_all(".kd-view path[data-layer]", "paths => paths.map(p => p.getAttribute('d'))")
 
@@ -35,101 +48,95 @@ def settle(tab):
     tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def slider(tab, name=STRENGTH):
-    return tab.get_by_role("slider", name=name)
+def sliders(tab):
+    tab.locator(".kd-explorer-live").wait_for()
+    return tab.locator(".kd-explorer-live input[type=range]").all()
 
 
-def read_out(tab):
-    """λ, the noise, and every number that stands beside the drawing."""
+def check_numbers(tab, page):
+    """Sentence and read-out against kdlib's own numbers at the sliders' places."""
     settle(tab)
-    place = re.match(r"At λ = (\S+) and label noise s = (\S+) ", tab.locator(".kd-sentence").inner_text())
-    cells = tab.locator(".kd-table td[data-field]")
-    names = cells.evaluate_all("cells => cells.map(c => c.dataset.field)")
-    return float(place[1]), float(place[2]), dict(zip(names, cells.all_inner_texts(), strict=True))
+    mine = explorer(page)
+    for parameter, slider in zip(mine.parameters, sliders(tab), strict=True):
+        place = float(slider.input_value())
+        setattr(mine, parameter.name, parameter.values[int(place)] if isinstance(parameter, Grid) else place)
+        assert slider.get_attribute("aria-valuetext") == f"{parameter.symbol} = {mine._text(parameter.name)}"
+    printed = tab.locator(".kd-sentence").inner_text()
+    assert same_text(printed, mine.sentence), (printed, mine.sentence)
+    for cell in tab.locator(".kd-table td[data-field]").all():
+        name, text = cell.get_attribute("data-field"), cell.inner_text()
+        assert same_text(text, mine._text(name)), (name, text, mine._text(name))
 
 
-def check_numbers(tab, given):
-    """The read-out against kdlib, at labels with the explorer's own noise."""
-    lam, noise, printed = read_out(tab)
-    direction = np.random.default_rng(0).standard_normal(len(given.y))
-    labels = np.asarray(given.y) + noise * direction / np.sqrt(np.mean(direction**2))
-    end = kd.fixed_point(kd.TransferProblem(given.student, given.x, labels, given.phi, lam=lam)).outputs
-    teacher = given.student.output_weights @ given.phi
-    pairs = {
-        "labels_truth": (labels, given.y),
-        "teacher_error": (teacher, labels),
-        "teacher_truth": (teacher, given.y),
-        "error": (end, labels),
-        "truth": (end, given.y),
-    }
-    assert printed.keys() == pairs.keys()
-    for name, text in printed.items():
-        one, other = (np.asarray(values) for values in pairs[name])
-        value, half_a_digit = number(text)
-        assert abs(np.mean((one - other) ** 2) - value) <= half_a_digit * (1 + 1e-3), (lam, noise, name)
-    sentence = tab.locator(".kd-sentence").inner_text()
-    assert f"ends with training error {printed['error']}, its teacher with {printed['teacher_error']}." in sentence
+def press_all(tab, page):
+    for slider in sliders(tab):
+        for key in ("ArrowRight", "Home", "PageUp", "End", "ArrowLeft"):
+            place, before = slider.input_value(), drawn(tab)
+            slider.press(key)
+            settle(tab)
+            assert slider.input_value() == place or drawn(tab) != before, key
+            check_numbers(tab, page)
 
 
 @pytest.mark.parametrize("origin", ["http", "file"])
 @pytest.mark.parametrize("page", EXPLORERS)
-def test_keys_move_the_drawing_and_the_numbers_stay_true(visit, problem, page, origin):
+def test_keys_move_the_drawing_and_the_numbers_stay_true(visit, page, origin):
     with visit(page, origin=origin) as tab:
-        check_numbers(tab, problem)
-        for name, keys in (
-            (STRENGTH, ["ArrowRight", "Home", "PageUp", "End"]),
-            ("label noise", ["ArrowLeft", "Home", "End"]),
-        ):
-            for key in keys:
-                before = drawn(tab)
-                slider(tab, name).press(key)
-                settle(tab)
-                assert drawn(tab) != before, (name, key)
-                check_numbers(tab, problem)
+        check_numbers(tab, page)
+        press_all(tab, page)
         assert tab.outside == []
         assert tab.complaints == []
 
 
 @pytest.mark.parametrize("page", EXPLORERS)
-def test_the_mouse_drags_it(visit, problem, page):
+def test_the_mouse_drags_it(visit, page):
     with visit(page) as tab:
-        slider(tab).scroll_into_view_if_needed()
-        box = slider(tab).bounding_box()
-        row = box["y"] + box["height"] / 2
-        before, shapes = read_out(tab)[0], set()
-        tab.mouse.move(box["x"] + box["width"] / 2, row)
-        tab.mouse.down()
-        for share in (0.6, 0.7, 0.8):
-            tab.mouse.move(box["x"] + share * box["width"], row)
-            settle(tab)
-            shapes.add(tuple(drawn(tab)))
-        tab.mouse.up()
-        assert len(shapes) == 3
-        assert read_out(tab)[0] > before
-        check_numbers(tab, problem)
+        for slider in sliders(tab):
+            slider.scroll_into_view_if_needed()
+            box = slider.bounding_box()
+            row = box["y"] + box["height"] / 2
+            places, shapes = [], set()
+            tab.mouse.move(box["x"] + 0.02 * box["width"], row)
+            tab.mouse.down()
+            for share in (0.02, 0.5, 0.98):
+                tab.mouse.move(box["x"] + share * box["width"], row)
+                settle(tab)
+                places.append(float(slider.input_value()))
+                shapes.add(tuple(drawn(tab)))
+            tab.mouse.up()
+            assert places == sorted(places)
+            assert len(shapes) == len(set(places)) > 1
+            check_numbers(tab, page)
 
 
 @pytest.mark.parametrize("page", EXPLORERS)
-def test_a_finger_moves_it_on_a_phone(visit, problem, page):
+def test_a_finger_moves_it_on_a_phone(visit, page):
     with visit(page, width=320, has_touch=True, is_mobile=True) as tab:
-        slider(tab).scroll_into_view_if_needed()
-        box = slider(tab).bounding_box()
-        assert box["height"] >= 24  # WCAG 2.2, target size
-        before = drawn(tab)
-        tab.touchscreen.tap(box["x"] + 0.2 * box["width"], box["y"] + box["height"] / 2)
-        settle(tab)
-        assert drawn(tab) != before
-        check_numbers(tab, problem)
+        for slider in sliders(tab):
+            slider.scroll_into_view_if_needed()
+            box = slider.bounding_box()
+            assert box["height"] >= 24  # WCAG 2.2, target size
+            slider.press("Home")
+            settle(tab)
+            before = drawn(tab)
+            tab.touchscreen.tap(box["x"] + 0.9 * box["width"], box["y"] + box["height"] / 2)
+            settle(tab)
+            assert drawn(tab) != before
+            check_numbers(tab, page)
 
 
 @pytest.mark.parametrize("page", EXPLORERS)
 def test_it_says_what_it_is(visit, page):
     with visit(page) as tab:
-        assert tab.get_by_role("group", name="Explorer").count() == 1
-        assert slider(tab).get_attribute("aria-valuetext") == f"λ = {read_out(tab)[0]:g}"
+        slider = sliders(tab)[0]
+        group = tab.get_by_role("group", name="Explorer")
+        assert group.count() == 1
+        assert group.locator(".kd-claim").inner_text() == explorer(page)._spec["claim"]
         assert tab.locator(".kd-sentence").get_attribute("aria-live") == "polite"
-        assert all(tab.locator(".kd-view svg[role=img]").nth(i).get_attribute("aria-label") for i in range(3))
-        slider(tab).press("End")
+        labels = tab.locator(".kd-view svg[role=img]").evaluate_all("all => all.map(e => e.getAttribute('aria-label'))")
+        assert labels == [view["description"] for view in explorer(page)._spec["views"]]
+        slider.press("End")
+        slider.press("Home")
         assert tab.locator(".kd-sentence").get_attribute("aria-busy") == "true"  # silent while it moves
         tab.wait_for_selector(".kd-sentence[aria-busy=false]")
         assert tab.evaluate("document.querySelector('.kd-explorer').getAnimations({subtree: true}).length") == 0
@@ -137,17 +144,18 @@ def test_it_says_what_it_is(visit, page):
 
 @pytest.mark.parametrize("page", EXPLORERS)
 def test_colours_follow_the_theme(visit, page):
+    role = next(layer["color"] for view in explorer(page)._spec["views"] for layer in view["layers"])
     strokes = {}
     for theme in ("light", "dark"):
         with visit(page, theme=theme) as tab:
-            read_out(tab)
-            path = tab.locator(".kd-view path[data-layer=errors]")
+            sliders(tab)
+            path = tab.locator(".kd-view path[data-layer]").first
             strokes[theme] = path.evaluate("path => getComputedStyle(path).stroke")
             box = tab.locator(".output:has(> .kd-explorer)")  # the theme puts a light box behind outputs in the dark
             assert box.evaluate("box => getComputedStyle(box).backgroundColor") == "rgba(0, 0, 0, 0)"
             text = tab.locator(".kd-sentence").evaluate("p => getComputedStyle(p).color")
             assert text == tab.locator("h1").first.evaluate("h => getComputedStyle(h.parentElement).color")
-    rgb = [tuple(int(color[i : i + 2], 16) for i in (1, 3, 5)) for color in kd.figures.THEMES["student"]]
+    rgb = [tuple(int(color[i : i + 2], 16) for i in (1, 3, 5)) for color in kd.figures.THEMES[role]]
     assert list(strokes.values()) == [f"rgb({r}, {g}, {b})" for r, g, b in rgb]
 
 
@@ -160,7 +168,7 @@ def test_without_scripts_a_picture_stands_there(visit, page, origin):
         assert picture.is_visible()
         assert 200 <= picture.bounding_box()["width"] <= 320
         assert picture.get_attribute("alt")
-        assert "the student ends with training error" in tab.locator(".kd-explorer-picture figcaption").inner_text()
+        assert len(tab.locator(".kd-explorer-picture figcaption").inner_text()) > 40
 
 
 @pytest.mark.parametrize("page", EXPLORERS)
@@ -174,15 +182,24 @@ def test_on_paper_the_picture_stands_for_the_explorer(visit, page):
         assert not live.is_visible()
 
 
+def test_every_chapter_has_an_explorer():
+    """Those of parts I to V; your-own-teacher reads a reader's file and needs none."""
+    chapters = (
+        "transfer gradient-flow kernels lazy-training linear-system limit laplace convergence finite-width spectra"
+    )
+    chapters += " noisy-labels generalization output-transfer experiments tickets index"
+    assert {f"book/{chapter}" for chapter in chapters.split()} <= PAGES.keys()
+
+
 @pytest.mark.verify
-@pytest.mark.parametrize("page", EXPLORERS)
+@pytest.mark.parametrize("page", PAGES)
 def test_an_input_costs_at_most_eight_milliseconds(visit, page):
-    """95th percentile over the whole way of the slider, in the main thread's own processor time."""
+    """95th percentile over the whole way of each slider, in the main thread's own processor time; no task above 50."""
     with visit(page) as tab:
         session = tab.context.new_cdp_session(tab)
         session.send("Performance.enable", {"timeDomain": "threadTicks"})
 
-        def cost(move):
+        def cost(slider, move):
             """Seconds of the main thread's processor time for a call into the page, with its frame and after it."""
 
             def busy():
@@ -190,7 +207,7 @@ def test_an_input_costs_at_most_eight_milliseconds(visit, page):
                 return next(m["value"] for m in metrics if m["name"] == "TaskDuration")
 
             start = busy()
-            slider(tab).evaluate(
+            slider.evaluate(
                 """(input, move) => {
                   if (move) {
                     input.value = Number(input.value) + move;
@@ -202,9 +219,14 @@ def test_an_input_costs_at_most_eight_milliseconds(visit, page):
             )
             return busy() - start
 
-        slider(tab).press("Home")
-        tab.wait_for_selector(".kd-sentence[aria-busy=false]")
-        asking = np.median([cost(0) for _ in range(40)])
-        costs = np.array([cost(move) for move in [1] * 38 + [-1] * 38]) - asking
+        costs = []
+        for slider in sliders(tab):
+            slider.scroll_into_view_if_needed()
+            slider.press("Home")
+            tab.wait_for_selector(".kd-sentence[aria-busy=false]")
+            asking = np.median([cost(slider, 0) for _ in range(40)])
+            step, top = (float(slider.get_attribute(name)) for name in ("step", "max"))
+            moves = [step] * round(top / step) + [-step] * round(top / step)
+            costs += [cost(slider, move) - asking for move in moves * max(1, 76 // len(moves))]
         assert np.percentile(costs, 95) <= 8e-3, np.round(1e3 * np.sort(costs)[-8:], 2)
-        assert costs.max() <= 50e-3
+        assert max(costs) <= 50e-3
