@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from tools import downloads, ledger
+from tools import downloads, ledger, trim
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = Path("_build/html")
@@ -202,7 +202,7 @@ def render(root: Path, cache: Path, target: Path) -> None:
     for page in target.glob("book/*.html"):
         if HALF_FORMULA.search(page.read_text()):
             raise BuildError(f"{page.stem}: a $$ was read as $ and $; put an empty line before the displayed formula")
-    trim_mathjax(target / "_static/mathjax")
+    trim.trim(target)
     downloads.write_wheel(root, target / downloads.FOLDER)
     for page in target.glob("book/bibliography*.html"):  # docutils gives each entry an ARIA role that was withdrawn
         page.write_text(re.sub(r' role="(list|doc-biblioentry|doc-backlink)"', "", page.read_text()))
@@ -211,16 +211,6 @@ def render(root: Path, cache: Path, target: Path) -> None:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>The book</title>'
         f'<meta http-equiv="refresh" content="0; url={first_page}"><a href="{first_page}">The book</a></html>\n'
     )
-
-
-def trim_mathjax(folder: Path) -> None:
-    """Keep what the pages load and what MathJax's own menu can ask for: 6 of 24 MB."""
-    kept = ("tex-chtml.js", "output/", "input/tex/", "a11y/", "ui/", "sre/mathmaps/base.json", "sre/mathmaps/en.json")
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_file() and not path.relative_to(folder).as_posix().startswith(kept):
-            path.unlink()
-        elif path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
 
 
 def swap_in(fresh: Path, pages: Path) -> None:

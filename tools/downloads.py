@@ -69,9 +69,17 @@ def wheel_name(root: Path) -> str:
 
 
 def write_wheel(root: Path, folder: Path) -> Path:
-    """Build the wheel of kdlib. The same files give the same bytes, for hatchling gives them all one date."""
+    """Build the wheel of kdlib. The same files give the same bytes, for hatchling gives them all one date.
+
+    Raises
+    ------
+    RuntimeError
+        The package cannot be built; the message is hatchling's.
+    """
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(command, cwd=root, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"the wheel of kdlib was not built: {done.stderr.strip()}")
     return folder / wheel_name(root)
 
 
