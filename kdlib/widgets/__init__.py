@@ -8,29 +8,38 @@ Book: each chapter's section "Move it".
 
 from kdlib.widgets.convergence import ConvergenceExplorer, convergence_explorer
 from kdlib.widgets.finite_width import FiniteWidthExplorer, finite_width_explorer
+from kdlib.widgets.gradient_flow import GradientFlowExplorer, gradient_flow_explorer
+from kdlib.widgets.kernels import KernelsExplorer, kernels_explorer
 from kdlib.widgets.laplace import LaplaceExplorer, laplace_explorer
 from kdlib.widgets.lazy_training import LazyTrainingExplorer, lazy_training_explorer
 from kdlib.widgets.limit import LimitExplorer, circle_problem, limit_explorer
 from kdlib.widgets.linear_system import LinearSystemExplorer, linear_system_explorer
 from kdlib.widgets.noisy_labels import NoisyLabelsExplorer, noisy_labels_explorer
 from kdlib.widgets.spectra import SpectraExplorer, spectra_explorer
+from kdlib.widgets.transfer import TransferExplorer, transfer_explorer
 
 __all__ = [
     "ConvergenceExplorer",
     "FiniteWidthExplorer",
+    "GradientFlowExplorer",
+    "KernelsExplorer",
     "LaplaceExplorer",
     "LazyTrainingExplorer",
     "LimitExplorer",
     "LinearSystemExplorer",
     "NoisyLabelsExplorer",
     "SpectraExplorer",
+    "TransferExplorer",
     "circle_problem",
     "convergence_explorer",
     "finite_width_explorer",
+    "gradient_flow_explorer",
+    "kernels_explorer",
     "laplace_explorer",
     "lazy_training_explorer",
     "limit_explorer",
     "linear_system_explorer",
     "noisy_labels_explorer",
     "spectra_explorer",
+    "transfer_explorer",
 ]
