@@ -345,7 +345,7 @@ class Explorer(anywidget.AnyWidget):
         if isinstance(parameter, Grid) and parameter.names:
             return parameter.names[self._index(parameter)]
         steps = f"{value:.{_decimals(parameter.step)}f}" if isinstance(parameter, Smooth) else ""
-        return steps if steps and float(steps) == value else f"{value:.4g}"
+        return steps if steps and float(steps) == value else f"{float(f'{value:.4g}'):.12g}"
 
     @property
     def sentence(self) -> str:
@@ -389,6 +389,7 @@ class Explorer(anywidget.AnyWidget):
             if "ticks" in axis:
                 places, texts = zip(*axis["ticks"], strict=True)
                 getattr(axes, f"set_{name}ticks")(places, texts)
+                getattr(axes, f"set_{name}ticks")([], minor=True)  # on a short log axis these would be labelled too
         low, high = view["y"]["domain"]
         for layer in view["layers"]:
             color = figures.THEMES[layer["color"]][0]

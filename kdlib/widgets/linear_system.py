@@ -142,11 +142,11 @@ class LinearSystemExplorer(Explorer):
                 "columns": ["how many", "together"],
                 "rows": [
                     row("at time 0", "faint", "count", "start", symbol="diamond"),
-                    row("left at t, pushing up", "student", "up", "up_left", symbol="disc"),
-                    row("left at t, pushing down", "student", "down", "down_left", symbol="cross"),
-                    row("of these, rate above 1/t", "faint", "fast", "fast_left", dashed=True),
-                    row("output, from its limit", "student", "", "distance", solid=True),
-                    row("its limit", "labels", "", "limit", dashed=True),
+                    row("left, pushing up", "student", "up", "up_left", symbol="disc"),
+                    row("left, pushing down", "student", "down", "down_left", symbol="cross"),
+                    row("rate above 1/t", "faint", "fast", "fast_left", dashed=True),
+                    row("output − limit", "student", "", "distance", solid=True),
+                    row("limit", "labels", "", "limit", dashed=True),
                 ],
             },
             "sentence": (
