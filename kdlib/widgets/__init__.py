@@ -7,6 +7,7 @@ Book: each chapter's section "Move it".
 """
 
 from kdlib.widgets.convergence import ConvergenceExplorer, convergence_explorer
+from kdlib.widgets.experiments import ExperimentsExplorer, experiments_explorer
 from kdlib.widgets.finite_width import FiniteWidthExplorer, finite_width_explorer
 from kdlib.widgets.gradient_flow import GradientFlowExplorer, gradient_flow_explorer
 from kdlib.widgets.kernels import KernelsExplorer, kernels_explorer
@@ -16,10 +17,12 @@ from kdlib.widgets.limit import LimitExplorer, circle_problem, limit_explorer
 from kdlib.widgets.linear_system import LinearSystemExplorer, linear_system_explorer
 from kdlib.widgets.noisy_labels import NoisyLabelsExplorer, noisy_labels_explorer
 from kdlib.widgets.spectra import SpectraExplorer, spectra_explorer
+from kdlib.widgets.tickets import TicketsExplorer, tickets_explorer
 from kdlib.widgets.transfer import TransferExplorer, transfer_explorer
 
 __all__ = [
     "ConvergenceExplorer",
+    "ExperimentsExplorer",
     "FiniteWidthExplorer",
     "GradientFlowExplorer",
     "KernelsExplorer",
@@ -29,9 +32,11 @@ __all__ = [
     "LinearSystemExplorer",
     "NoisyLabelsExplorer",
     "SpectraExplorer",
+    "TicketsExplorer",
     "TransferExplorer",
     "circle_problem",
     "convergence_explorer",
+    "experiments_explorer",
     "finite_width_explorer",
     "gradient_flow_explorer",
     "kernels_explorer",
@@ -41,5 +46,6 @@ __all__ = [
     "linear_system_explorer",
     "noisy_labels_explorer",
     "spectra_explorer",
+    "tickets_explorer",
     "transfer_explorer",
 ]
