@@ -136,6 +136,7 @@ def test_a_quiz_is_printed_whole_in_latex(tmp_path):
         ("- [ ] Only", "- Only", r"begins with \[ \] or \[x\]; found 'Only for whole ones"),
         ("  Tempting, as these are what one tries.\n", "", "explained in paragraphs below it; 'Only for whole ones"),
         ("Only for whole ones.", "See {eq}`eq-sum`.", "it holds no link"),
+        ("Only for whole ones.", "$a=b$", "has words.*found 'a=b'"),
         ("Is $a+b=b+a$ for all numbers?\n\n", "", "found bullet_list"),
         ("\n:::\n", "\n\nNot an answer.\n:::\n", "found paragraph, bullet_list, paragraph"),
         (QUIZ[len(":::{quiz}\n") : -len(":::\n")], "", "found nothing"),

@@ -77,6 +77,11 @@ class Quiz(SphinxDirective):
             raise self.error(f"an answer of a quiz is explained in paragraphs below it; {words[:40]!r} is not")
         if any(isinstance(node, (nodes.reference, pending_xref)) for node in choice.findall()):
             raise self.error(f"an answer of a quiz is clicked, so it holds no link; {words[:40]!r} does")
+        spoken = [part for part in choice.children[1:] if not isinstance(part, nodes.math) and part.astext().strip()]
+        if not spoken:
+            raise self.error(
+                f"an answer of a quiz has words, for a formula alone has no name to read out; found {words!r}"
+            )
         right = TICKED in box.astext()
         parts = choice.children[1:]
         parts[0] = nodes.Text(parts[0].astext().lstrip())  # the space after the box

@@ -20,7 +20,7 @@ function entriesOf(link) {
 }
 
 const card = document.createElement("div");
-Object.assign(card, {id: "definition", className: "definition", hidden: true, tabIndex: 0, role: "tooltip"});
+Object.assign(card, {id: "link-card", className: "link-card", hidden: true, tabIndex: 0, role: "tooltip"});
 document.body.append(card);
 let shown = null, wanted = null, timer = 0;
 
@@ -102,4 +102,7 @@ if (proofs.length) {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)))?.closest("details.fold");
   if (target) target.open = true; // a link into a proof shows it
 }
+
+// The search page reads the pages that it has found, for a summary. A page on disk may not.
+if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 })();
