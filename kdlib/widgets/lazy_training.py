@@ -105,7 +105,7 @@ class LazyTrainingExplorer(Explorer):
         return {
             "title": "Explorer: lazy or not",
             "claim": (
-                "With a near teacher weight movement, kernel drift and gap shrink at least as fast as 1/√m: a wide "
+                "With a near teacher weight movement, kernel drift and gap shrink at least as fast as 1/\u2060√m: a wide "
                 "student is lazy. With a far one no width makes it so."
             ),
             "views": [
