@@ -90,8 +90,8 @@ class FiniteWidthExplorer(Explorer):
         return {
             "title": "Explorer: the gap between network and kernel flow, and its bounds",
             "claim": (
-                "Both bounds are true at every width. With a near teacher they fall like 1/\u2060√m, far above the gap; "
-                "above what energies alone say they say nothing."
+                "Both bounds are true at every width. With a near teacher they fall like 1/\u2060√m, far above the "
+                "gap; above what energies alone say they say nothing."
             ),
             "views": [
                 view(

@@ -105,8 +105,8 @@ class LazyTrainingExplorer(Explorer):
         return {
             "title": "Explorer: lazy or not",
             "claim": (
-                "With a near teacher weight movement, kernel drift and gap shrink at least as fast as 1/\u2060√m: a wide "
-                "student is lazy. With a far one no width makes it so."
+                "With a near teacher weight movement, kernel drift and gap shrink at least as fast as 1/\u2060√m: a "
+                "wide student is lazy. With a far one no width makes it so."
             ),
             "views": [
                 view(
