@@ -33,7 +33,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     for line in (
-        "claim(label, trains=False): the test of a statement of the book over random problems; trains=True for fewer in the sweep",
+        "claim(label, trains=False): the test of a statement; trains=True: fewer problems in a sweep",
         "counterexample(label): shows that a hypothesis of the statement is necessary",
         "verify: runs in the long sweep only",
     ):
