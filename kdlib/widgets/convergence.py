@@ -14,7 +14,7 @@ from kdlib.spectrum import slow_modes
 from kdlib.teachers import trained_teacher
 
 _STRENGTHS = renard(-2, 2)[::2]
-_TOLERANCES = (0.1, 0.03, 0.01, 0.003, 0.001)
+_TOLERANCES = (0.001, 0.003, 0.01, 0.03, 0.1)
 _STOPS = (5.0, 200.0)  # the training times of the poor and of the good teacher
 
 
@@ -29,7 +29,7 @@ class ConvergenceExplorer(Explorer):
     lam : float
         The strength λ ≥ 0 of the transfer; any number in a live kernel, a point of the table in the page.
     tolerance : float
-        The tolerance δ, as a share of max(‖y‖, ‖f(0)‖): 0.1, 0.03, 0.01, 0.003 or 0.001.
+        The tolerance δ, as a share of max(‖y‖, ‖f(0)‖): 0.001, 0.003, 0.01, 0.03 or 0.1.
     teacher : float
         0 for the poor teacher, 1 for the good one.
     times : array, shape (64,)
@@ -42,7 +42,7 @@ class ConvergenceExplorer(Explorer):
 
     parameters = (
         Grid("lam", "λ", "strength of the transfer", _STRENGTHS, (0.01, 0.1, 1, 10, 100)),
-        Grid("tolerance", "δ", "tolerance", _TOLERANCES, _TOLERANCES, ("10 %", "3 %", "1 %", "0.3 %", "0.1 %")),
+        Grid("tolerance", "δ", "tolerance", _TOLERANCES, _TOLERANCES, ("0.1 %", "0.3 %", "1 %", "3 %", "10 %")),
         Grid("teacher", "teacher", "quality of the teacher", (0.0, 1.0), (0, 1), ("poor", "good")),
     )
 

@@ -84,11 +84,19 @@ def test_a_good_teacher_saves_time_at_a_coarse_tolerance_whatever_its_strength(e
     move(explorer, 1.0, 0.1, 1.0)
     assert np.all(explorer.value("time_at") < explorer.value("alone_time"))
     assert "earlier than without it" in explorer.sentence
+    move(explorer, 0.1, 0.1, 1.0)
+    saved = 1 - explorer.value("time")[0] / explorer.value("alone_time")[0]
+    assert saved == pytest.approx(1 / 3, abs=0.03)  # the chapter says a third
     # a strong one saves time at every tolerance: its slowest rate is better than that of the student alone
     for tolerance in (0.1, 0.001):
         move(explorer, 100.0, tolerance, 1.0)
         assert explorer.value("time")[0] < explorer.value("alone_time")[0] / 3
     assert explorer.value("slowest")[0] > 1
+
+
+def test_a_good_teacher_saves_no_steps_at_a_fine_tolerance(explorer):
+    move(explorer, 1.0, 0.001, 1.0)
+    assert np.all(explorer.value("steps_at") > explorer.value("alone_steps"))
 
 
 @pytest.mark.parametrize("teacher", [0.0, 1.0])
@@ -125,7 +133,7 @@ def test_the_poor_teacher_leads_to_the_wrong_place(explorer):
     ("name", "value", "message"),
     [
         ("lam", -1.0, r"^lam: expected a finite number that is at least 0; got -1\.0$"),
-        ("tolerance", 0.02, r"^tolerance: expected one of 0\.1 \(10 %\), .*, 0\.001 \(0\.1 %\); got 0\.02$"),
+        ("tolerance", 0.02, r"^tolerance: expected one of 0\.001 \(0\.1 %\), .*, 0\.1 \(10 %\); got 0\.02$"),
         ("teacher", 0.5, r"^teacher: expected one of 0 \(poor\), 1 \(good\); got 0\.5$"),
     ],
 )

@@ -73,6 +73,17 @@ def test_with_noise_the_best_time_beats_training_for_ever_and_without_it_never_d
     assert "The best time on the training images is ∞" in explorer.sentence
 
 
+def test_the_best_time_depends_on_the_labels(explorer):
+    """What the chapter asks its readers to predict, and what it says of the hardest labels."""
+    best, gain = [], []
+    for labels in (0.0, 1.0, 2.0):
+        move(explorer, 1.0, labels, 1.0)
+        best.append(explorer.value("best")[0])
+        gain.append(1 - explorer.value("best_error")[0] / explorer.value("training_ever")[0])
+    assert 1 < best[0] < 1.5 < 10 < best[1] < 20
+    assert gain[0] > 0.8 > gain[1] > 0.3 > 0.002 > gain[2]
+
+
 def test_the_correct_labels_are_learnt_first(explorer):
     left = []
     for labels in (0.0, 1.0, 2.0):
