@@ -9,6 +9,7 @@ Book: each chapter's section "Move it".
 from kdlib.widgets.convergence import ConvergenceExplorer, convergence_explorer
 from kdlib.widgets.experiments import ExperimentsExplorer, experiments_explorer
 from kdlib.widgets.finite_width import FiniteWidthExplorer, finite_width_explorer
+from kdlib.widgets.generalization import GeneralizationExplorer, generalization_explorer
 from kdlib.widgets.gradient_flow import GradientFlowExplorer, gradient_flow_explorer
 from kdlib.widgets.kernels import KernelsExplorer, kernels_explorer
 from kdlib.widgets.laplace import LaplaceExplorer, laplace_explorer
@@ -24,6 +25,7 @@ __all__ = [
     "ConvergenceExplorer",
     "ExperimentsExplorer",
     "FiniteWidthExplorer",
+    "GeneralizationExplorer",
     "GradientFlowExplorer",
     "KernelsExplorer",
     "LaplaceExplorer",
@@ -38,6 +40,7 @@ __all__ = [
     "convergence_explorer",
     "experiments_explorer",
     "finite_width_explorer",
+    "generalization_explorer",
     "gradient_flow_explorer",
     "kernels_explorer",
     "laplace_explorer",
