@@ -165,7 +165,7 @@ class TicketsExplorer(Explorer):
                 "rows": [
                     row("the ticket", "student", "loss", "first", symbol="disc", solid=True),
                     row("wide student", "student", "0", "100", symbol="diamond"),
-                    row("six random tickets, mean", "faint", "random_mean", "random_first", solid=True),
+                    row("mean of six random", "faint", "random_mean", "random_first", solid=True),
                     row("no ticket below", "bound", "least_here", "least_first", dashed=True),
                     row("a tenth", "labels", "tolerance", "", dashed=True),
                 ],
