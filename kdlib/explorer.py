@@ -144,7 +144,7 @@ def curve(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.
 
 
 def marks(x: str, y: str, color: str, symbol: str, *, opacity: float = 1.0) -> dict:
-    """A ``"disc"``, ``"diamond"``, ``"cross"`` or level ``"bar"`` at each value; a single x serves them all."""
+    """A ``"disc"``, ``"diamond"``, ``"square"``, ``"cross"`` or level ``"bar"`` at each value; one x may serve all."""
     return _layer("marks", color, x=x, y=y, symbol=symbol, opacity=opacity)
 
 
@@ -437,7 +437,7 @@ def _mark(layer):
     """The style of a layer's marks, and of its line in a legend, for matplotlib."""
     color = figures.THEMES[layer["color"]][0]
     fill = color if layer.get("symbol") == "disc" else "none"
-    shape = {"disc": "o", "diamond": "D", "cross": "x", "bar": "_", None: ""}[layer.get("symbol")]
+    shape = {"disc": "o", "diamond": "D", "square": "s", "cross": "x", "bar": "_", None: ""}[layer.get("symbol")]
     stroke = {None: "none", "none": "-"}.get(layer.get("dash"), "--")
     return {"color": color, "marker": shape, "mfc": fill, "mew": 1.8, "ms": 6, "ls": stroke}
 
