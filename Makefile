@@ -6,7 +6,7 @@ PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab notebooks serve verify lint lock clean
+.PHONY: help book test lab notebooks serve zip verify lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ notebooks: $(READY)  ## write an .ipynb of every chapter to _build/notebooks
 
 serve: book  ## serve the book on this machine until Ctrl-C
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+zip: book  ## pack the rendered book into one file, with its checksum
+	@$(BIN)/python -m tools.archive
 
 lint: $(READY)  ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright

@@ -49,7 +49,7 @@ def build(root: Path = ROOT) -> Path:
     started = time.perf_counter()
     if unproved := ledger.problems(root):
         raise BuildError("statements, cells and tests do not match:\n  " + "\n  ".join(unproved))
-    cache = root / "_build/executed" / digest(execution_files(root))[:16]
+    cache = outputs(root)
     execute(root, cache)
     fresh = pages.with_name("html.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -83,6 +83,11 @@ def execution_files(root: Path) -> list[Path]:
     book = [path for path in _files(root / "book") if "_static" not in path.parts]
     data = [path for path in book if path.suffix not in (".md", ".bib") and path.name != "claims.json"]
     return [root / "requirements.txt", *_files(root / "kdlib"), *data]
+
+
+def outputs(root: Path) -> Path:
+    """The folder with the outputs of all chapters of this tree."""
+    return root / "_build/executed" / digest(execution_files(root))[:16]
 
 
 def digest(files: Iterable[Path]) -> str:
