@@ -76,7 +76,7 @@ document.addEventListener("focusin", ({target}) => {
   if (link?.matches(":focus-visible")) show(link);
   else if (!card.contains(target)) hide();
 });
-document.addEventListener("focusout", ({target}) => linkOf(target) && hide());
+document.addEventListener("focusout", ({target, relatedTarget}) => linkOf(target) && !card.contains(relatedTarget) && hide());
 document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
 
 // One control for all proofs of a page. What was chosen holds for the visit, where the browser lets a page remember.
