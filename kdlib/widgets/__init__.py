@@ -17,6 +17,7 @@ from kdlib.widgets.lazy_training import LazyTrainingExplorer, lazy_training_expl
 from kdlib.widgets.limit import LimitExplorer, circle_problem, limit_explorer
 from kdlib.widgets.linear_system import LinearSystemExplorer, linear_system_explorer
 from kdlib.widgets.noisy_labels import NoisyLabelsExplorer, noisy_labels_explorer
+from kdlib.widgets.output_transfer import OutputTransferExplorer, output_transfer_explorer
 from kdlib.widgets.spectra import SpectraExplorer, spectra_explorer
 from kdlib.widgets.tickets import TicketsExplorer, tickets_explorer
 from kdlib.widgets.transfer import TransferExplorer, transfer_explorer
@@ -33,6 +34,7 @@ __all__ = [
     "LimitExplorer",
     "LinearSystemExplorer",
     "NoisyLabelsExplorer",
+    "OutputTransferExplorer",
     "SpectraExplorer",
     "TicketsExplorer",
     "TransferExplorer",
@@ -48,6 +50,7 @@ __all__ = [
     "limit_explorer",
     "linear_system_explorer",
     "noisy_labels_explorer",
+    "output_transfer_explorer",
     "spectra_explorer",
     "tickets_explorer",
     "transfer_explorer",
