@@ -6,7 +6,7 @@ PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab notebooks serve zip verify lint lock clean
+.PHONY: help book test lab notebooks serve zip pdf verify lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ serve: book  ## serve the book on this machine until Ctrl-C
 
 zip: book  ## pack the rendered book into one file, with its checksum
 	@$(BIN)/python -m tools.archive
+
+pdf: $(READY)  ## typeset the book as a PDF (needs XeLaTeX; says what is missing)
+	@$(BIN)/python -m tools.pdf
 
 lint: $(READY)  ## check style and types
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
