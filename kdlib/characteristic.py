@@ -182,33 +182,42 @@ def _roots(poles, columns):
     ordered = np.sort(poles)
     apart = np.diff(ordered) > 4 * beside * ordered[:-1]
     first, last = ordered[np.append(True, apart)], ordered[np.append(apart, True)]
+    group = np.searchsorted(first, poles, side="right") - 1
     top = (ordered[-1] + np.sum(columns**2)) * (1 + beside) + np.finfo(float).tiny
     roots = []
-    for pole, start, high, end in zip(
-        first, first * (1 - beside), last * (1 + beside), np.append(first[1:] * (1 - beside), top), strict=True
-    ):
+    starts, highs = first * (1 - beside), last * (1 + beside)
+    for number, (pole, start, high, end) in enumerate(zip(first, starts, highs, [*starts[1:], top], strict=True)):
         before, behind, further = (_below(poles, columns, x) for x in (start, high, end))
         roots += [pole] * (behind - before)
-        negative, at_end = (int(np.sum(poles < high)) - count for count in (behind, further))
+        # at the ends of the interval are poles, and T is all rounding there
+        ends = (group == number) | (group == number + 1)
 
-        def eigenvalue(x, i, high=high, end=end):
-            if x in (high, end):  # the counts know the sign there, where T is all rounding
-                return -1.0 if x == high else 1.0
-            return np.linalg.eigvalsh(np.eye(len(columns)) + (columns / (poles - x)) @ columns.T)[i]
+        def eigenvalue(x, root, high=high, end=end, ends=ends):
+            if x in (high, end):  # the counts know the sign there
+                return 1.0 if x == high else -1.0
+            return np.linalg.eigvalsh(_bordered(poles, columns, x, ends))[root - np.sum(poles[~ends] < x)]
 
-        for index in range(at_end, negative):
-            roots.append(brentq(eigenvalue, high, end, args=(index,), xtol=1e-300, rtol=np.float64(1e-13)))
+        for root in range(behind + len(columns), further + len(columns)):
+            roots.append(brentq(eigenvalue, high, end, args=(root,), xtol=1e-300, rtol=np.float64(1e-13)))
     return np.sort(roots)
 
 
 def _below(poles, columns, x):
-    """Number of eigenvalues below x. Poles near x are not eliminated, so that it holds right beside them too."""
+    """Number of eigenvalues below x, right beside a pole too."""
     near = np.abs(poles - x) <= 1e-3 * x
-    far = columns[:, ~near]
-    rest = np.eye(len(columns)) + (far / (poles[~near] - x)) @ far.T
+    negative = np.sum(np.linalg.eigvalsh(_bordered(poles, columns, x, near)) < 0)
+    return int(np.sum(poles[~near] < x) + negative - len(columns))
+
+
+def _bordered(poles, columns, x, kept):
+    """[D - x, Gᵀ; G, -I] with the poles eliminated that are not ``kept``: its inertia, for those too near to divide by.
+
+    Rows and columns are scaled alike, which keeps the inertia; ±1 on the diagonal keeps what does not couple off
+    rounding.
+    """
+    far = columns[:, ~kept]
+    rest = np.eye(len(columns)) + (far / (poles[~kept] - x)) @ far.T
     size = 1 / np.sqrt(np.abs(rest).max(axis=1))
-    # scaling rows and columns alike keeps the inertia, and ±1 on the diagonal keeps what does not couple off rounding
-    coupling = columns[:, near] * size[:, None] / np.sqrt(np.abs(poles[near] - x))
-    signs = np.diag(np.sign(poles[near] - x))
-    bordered = np.block([[signs, coupling.T], [coupling, -(size[:, None] * rest * size)]])
-    return int(np.sum(poles[~near] < x) + np.sum(np.linalg.eigvalsh(bordered) < 0) - len(columns))
+    coupling = columns[:, kept] * size[:, None] / np.sqrt(np.abs(poles[kept] - x))
+    signs = np.diag(np.sign(poles[kept] - x))
+    return np.block([[signs, coupling.T], [coupling, -(size[:, None] * rest * size)]])

@@ -65,7 +65,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Sphinx and its extensions a
 def built(tmp_path_factory):
     """A book that was built once."""
     root = tmp_path_factory.mktemp("book")
-    for name in ("_config.yml", "requirements.txt"):
+    for name in ("_config.yml", "requirements.txt", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, root)
     files = {
         "_toc.yml": "format: jb-book\nroot: book/chapter\n",

@@ -59,11 +59,11 @@ def trim_icons(pages: Path) -> None:
     logging.getLogger("fontTools").setLevel(logging.WARNING)
     options = subset.Options(flavor="woff", layout_features=[], glyph_names=False, hinting=False)
     fonts = pages / "_static/vendor/fontawesome/webfonts"
-    font = subset.load_font(fonts / f"{SOLID}.ttf", options)
     subsetter = subset.Subsetter(options)
     escaped = [int(code, 16) for code in re.findall(r'content:"\\([0-9a-f]{4})"', text)]
     subsetter.populate(unicodes=[*escaped, *(ord(icon) for icon in re.findall("[\ue000-\uf8ff]", text))])
-    subsetter.subset(font)
-    for path in fonts.iterdir():
-        path.unlink()
-    subset.save_font(font, fonts / f"{SOLID}.woff", options)
+    with subset.load_font(fonts / f"{SOLID}.ttf", options) as font:
+        subsetter.subset(font)
+        for path in fonts.iterdir():
+            path.unlink()
+        subset.save_font(font, fonts / f"{SOLID}.woff", options)

@@ -1,4 +1,4 @@
-// Reading aids: what a link leads to, shown beside the link; and proofs that fold all at once.
+// Reading aids: what a link leads to, shown beside the link; proofs that fold all at once; and a sign that a page stands.
 // The pages are whole without it.
 
 (() => {
@@ -102,6 +102,13 @@ if (proofs.length) {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)))?.closest("details.fold");
   if (target) target.open = true; // a link into a proof shows it
 }
+
+// From here on the size of everything is known, its formulas included: two frames later it has been noted.
+addEventListener("load", async () => {
+  await window.MathJax?.startup?.promise;
+  await document.fonts.ready;
+  requestAnimationFrame(() => requestAnimationFrame(() => document.documentElement.classList.add("stands")));
+});
 
 // The search page reads the pages that it has found, for a summary. A page on disk may not.
 if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;

@@ -217,7 +217,7 @@ def test_code_is_copied(visit, origin):
         cell.locator("button.copybtn").press("Enter")
         tab.evaluate("document.body.append(Object.assign(document.createElement('textarea'), {id: 'paste'}))")
         tab.locator("#paste").press("Control+V")
-        assert tab.locator("#paste").input_value().strip() == code.inner_text().strip()
+        assert tab.locator("#paste").input_value().strip() == code.text_content().strip()
 
 
 def leads(tab):
