@@ -77,7 +77,7 @@ def build(root, builder="html", **pages):
         (book / f"{name}.md").write_text(text)
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/chapter\nchapters:\n- file: book/words\n")
     settings = {
-        "extensions": ["myst_parser", "sphinx_proof", "tools.quiz", "tools.reading"],
+        "extensions": ["myst_nb", "sphinx_proof", "tools.quiz", "tools.reading"],
         "myst_enable_extensions": ["attrs_inline", "colon_fence", "dollarmath", "tasklist"],
         "root_doc": "book/chapter",
     }
