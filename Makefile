@@ -4,6 +4,9 @@ BIN := .venv/bin
 # A worker that dies ends the run at once, with the name of its test: replaced, it would wait for ever (pytest-xdist 3.8).
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0
 READY := .venv/.ready
+# Chapters and tests share what JAX has compiled: the same program of the same shapes is compiled once.
+export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/_build/programs
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 
 .DEFAULT_GOAL := help
 .PHONY: help book test lab notebooks serve zip pdf verify lint lock clean

@@ -2,6 +2,8 @@
 
 import fcntl
 import functools
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +13,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from tools import browser as chromium
-from tools.build import build
+from tools.build import PAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,7 +25,8 @@ def book():
     lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)  # tests run in several processes
-        return build(ROOT).parent
+        subprocess.run([sys.executable, "-m", "tools.build"], cwd=ROOT, check=True)
+    return ROOT / PAGES
 
 
 class _Quiet(SimpleHTTPRequestHandler):
