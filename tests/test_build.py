@@ -3,6 +3,7 @@
 A book of one chapter in a folder of its own, rendered with the configuration of the real one.
 """
 
+import gc
 import shutil
 from pathlib import Path
 
@@ -59,6 +60,13 @@ def test_sum_rule(ledger):
 """
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Sphinx and its extensions are not ours to keep quiet
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_over():
+    """The event loops of the chapters' kernels are collected here, and not in somebody else's test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

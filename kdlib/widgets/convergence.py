@@ -140,7 +140,7 @@ class ConvergenceExplorer(Explorer):
         return {
             "title": "Explorer: the time to a tolerance, with a teacher and without",
             "claim": (
-                "A good teacher saves time at coarse tolerances. At fine ones a weak teacher costs time: "
+                "The good teacher saves time at coarse tolerances. At fine ones a weak transfer costs time: "
                 "the modes that it adds are slow."
             ),
             "whole": ["steps", "alone_steps"],
@@ -195,7 +195,7 @@ class ConvergenceExplorer(Explorer):
             },
             "sentence": (
                 "At λ = {lam} with the {teacher} teacher the outputs are within {tolerance} of their limit from "
-                "t = {time} on, {verdict} without it, after {steps} steps of size 1/λmax. The limit has the training "
+                "t = {time} on, {verdict} without it, after {steps} steps of size 1/λₘₐₓ. The limit has the training "
                 "error {end_error}, the teacher {teacher_error}. For 0 < λ < κ/sᵣ₊₁ = "
                 "{threshold} the slowest rate is worse than without a teacher."
             ),

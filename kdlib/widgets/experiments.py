@@ -121,8 +121,8 @@ class ExperimentsExplorer(Explorer):
         return {
             "title": "Explorer: the test error of a teacher's students",
             "claim": (
-                "A good teacher cannot be followed too closely. A noisy one is followed best half-way: there its "
-                "errors and the labels' cancel in part."
+                "Up to λ = 10 the good teacher cannot be followed too closely. The noisy one is followed best in "
+                "between: there its errors and the labels' cancel in part."
             ),
             "views": [
                 view(

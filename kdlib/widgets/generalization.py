@@ -125,8 +125,8 @@ class GeneralizationExplorer(Explorer):
         return {
             "title": "Explorer: how far the student goes, and how well it does",
             "claim": (
-                "With probability 95 % over the sample the bound holds for all students at once. It grows with the "
-                "length of a student's way, and cannot see its direction."
+                "With probability 95 % over the sample the bound holds for all students of one start at once. Besides "
+                "the training loss it sees the length of a student's way, and not its direction."
             ),
             "views": [
                 view(

@@ -126,7 +126,7 @@ class GradientFlowExplorer(Explorer):
         return {
             "title": "Explorer: the step of descent beside the flow",
             "claim": "With a small step descent misses the flow in proportion to η; "
-            "with a step beyond the edge of stability it does not settle.",
+            "with a step beyond the edge of stability it does not come to rest in this minimum.",
             "views": [
                 view(
                     "Outputs",

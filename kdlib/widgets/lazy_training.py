@@ -145,7 +145,7 @@ class LazyTrainingExplorer(Explorer):
                     row("network", "network", "", "", solid=True),
                     row("kernel flow", "student", "", "", dashed=True),
                     row("weight movement", "network", "movement", "movement_grown", symbol="disc", solid=True),
-                    row("kernel drift", "network", "drift", "drift_grown", symbol="diamond", solid=True),
+                    row("drift of H̄", "network", "drift", "drift_grown", symbol="diamond", solid=True),
                     row("gap of the outputs", "network", "gap", "gap_grown", symbol="cross", solid=True),
                     row("1/√m, to compare", "bound", "guide", "guide_grown", dashed=True),
                 ],

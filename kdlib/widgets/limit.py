@@ -138,7 +138,9 @@ class LimitExplorer(Explorer):
             place = axis("sample", [0.5, count + 0.5], ticks=[[k, str(k)] for k in range(1, count + 1)])
         return {
             "title": "Explorer: the student between its labels and its teacher",
-            "claim": "The student ends between its labels and what it can carry of its teacher; λ decides where.",
+            "claim": (
+                "As a whole the student ends between its labels and what it can carry of its teacher; λ decides where."
+            ),
             "views": [
                 view(
                     "Where it ends",

@@ -153,7 +153,7 @@ class NoisyLabelsExplorer(Explorer):
             ],
             "readout": {
                 "corner": "squared error",
-                "columns": ["alone", "its part in the student's"],
+                "columns": ["alone", "part in the student's error"],
                 "rows": [
                     row("labels, s²", "labels", "labels", "variance", symbol="cross", solid=True),
                     row("teacher, e²", "teacher", "teacher", "bias", symbol="diamond", solid=True),
@@ -180,7 +180,8 @@ class NoisyLabelsExplorer(Explorer):
 def noisy_labels_explorer() -> NoisyLabelsExplorer:
     """Return the explorer of the chapter *Noisy labels*, on forty images of the digits 0 and 1.
 
-    With more pixels than images every unit's kernel is invertible. The teacher errs in one fixed direction that has
+    The forty images are linearly independent and tanh has no zero slope, so every unit's kernel is invertible. The
+    teacher errs in one fixed direction that has
     nothing to do with the noise. The risk is exact, from `kdlib.noise_risk`; the last view shows one draw.
 
     Returns

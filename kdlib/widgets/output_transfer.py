@@ -111,7 +111,8 @@ class OutputTransferExplorer(Explorer):
             "title": "Explorer: told features, told outputs",
             "claim": (
                 "On the samples the student that is told features ends at least as near to its teacher as the one "
-                "that is told outputs, where n ≤ d exactly as near. Here it ends nearer to it in between, too."
+                "that is told outputs, with invertible kernels (here n = 2) exactly as near. Here, for λ > 0, it ends "
+                "nearer to it in between, too."
             ),
             "views": [
                 view(
@@ -139,8 +140,8 @@ class OutputTransferExplorer(Explorer):
                 ),
                 view(
                     "In steps",
-                    "The same distances against steps of gradient descent, each as long as 1/λ_max.",
-                    axis("steps of length 1/λ_max", self.steps[[0, -1]], scale="log"),
+                    "The same distances against steps of gradient descent, each as long as 1/λₘₐₓ.",
+                    axis("steps of length 1/λₘₐₓ", self.steps[[0, -1]], scale="log"),
                     distance,
                     line("step", "features_in_steps", "student", width=2.2),
                     line("step", "outputs_in_steps", "student", dashed=True),
@@ -149,7 +150,7 @@ class OutputTransferExplorer(Explorer):
             ],
             "readout": {
                 "corner": "distance to the teacher",
-                "columns": ["on the samples", "around", "μ_max/μ_min"],
+                "columns": ["on the samples", "around", "μₘₐₓ/μₘᵢₙ"],
                 "rows": [
                     row("labels", "labels", "labels_there", "–", "–", symbol="cross"),
                     row("teacher", "teacher", "0", "0", "–", symbol="diamond", solid=True),

@@ -122,8 +122,8 @@ class TicketsExplorer(Explorer):
         return {
             "title": "Explorer: what a ticket loses",
             "claim": (
-                "A ticket never loses more than its dropped units did together: sums count, not sizes. Of the three "
-                "orders the one that watches the sum needs the fewest units."
+                "A ticket never loses more than its dropped units did together: sums count, not sizes. Here, of the "
+                "three orders, the one that watches the sum needs the fewest units."
             ),
             "views": [
                 view(
@@ -172,9 +172,9 @@ class TicketsExplorer(Explorer):
             },
             "whole": ["first", "least_first"],
             "sentence": (
-                "Keep m′ = {units} of 100 units ({order}) at λ = {lam}. At the wide student's end the others did "
-                "{apart} in root sum square, and {dropped} together. Trained again without them, the ticket loses "
-                "{loss}. This order first comes down to a tenth at {first} units."
+                "Keep m′ = {units} of 100 units ({order}) at λ = {lam}. At the wide student's end the others add "
+                "{apart}, each for itself (root of the sum of their squares), and {dropped} together. Trained again "
+                "without them, the ticket loses {loss}. This order first comes down to a tenth at {first} units."
             ),
         }
 
