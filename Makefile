@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # A worker that dies ends the run at once, with the name of its test: replaced, it would wait for ever (pytest-xdist 3.8).
-PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0
+# Files in their own order: sorted by their number of tests, the few long ones of the browser would come last.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 READY := .venv/.ready
 # Chapters and tests share what JAX has compiled: the same program of the same shapes is compiled once.
 export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/_build/programs
