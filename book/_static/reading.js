@@ -88,7 +88,12 @@ const memory = {
 
 function fold(folded) {
   for (const proof of proofs) proof.open = !folded;
-  all.textContent = folded ? "Show all proofs" : "Fold all proofs";
+  label();
+}
+
+// What the button would do now, also when the last proof was folded by hand.
+function label() {
+  all.textContent = proofs.some((proof) => proof.open) ? "Fold all proofs" : "Show all proofs";
 }
 
 const all = document.createElement("button");
@@ -99,6 +104,7 @@ if (proofs.length) {
   if (files) files.prepend(all);
   else document.querySelector(".bd-article h1").after(all);
   fold(memory.folded);
+  for (const proof of proofs) proof.addEventListener("toggle", label);
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)))?.closest("details.fold");
   if (target) target.open = true; // a link into a proof shows it
 }

@@ -181,8 +181,8 @@ def noisy_labels_explorer() -> NoisyLabelsExplorer:
     """Return the explorer of the chapter *Noisy labels*, on forty images of the digits 0 and 1.
 
     The forty images are linearly independent and tanh has no zero slope, so every unit's kernel is invertible. The
-    teacher errs in one fixed direction that has
-    nothing to do with the noise. The risk is exact, from `kdlib.noise_risk`; the last view shows one draw.
+    teacher errs in one fixed direction that has nothing to do with the noise. The risk is exact, from
+    `kdlib.noise_risk`; the last view shows one draw.
 
     Returns
     -------

@@ -97,6 +97,8 @@ def test_a_good_teacher_saves_time_at_a_coarse_tolerance_whatever_its_strength(e
 def test_a_good_teacher_saves_no_steps_at_a_fine_tolerance(explorer):
     move(explorer, 1.0, 0.001, 1.0)
     assert np.all(explorer.value("steps_at") > explorer.value("alone_steps"))
+    saves = explorer.value("time_at") < explorer.value("alone_time")  # time it does save, from about λ = 1 on
+    np.testing.assert_array_equal(saves, explorer.value("strengths") > 0.99)
 
 
 @pytest.mark.parametrize("teacher", [0.0, 1.0])

@@ -153,3 +153,17 @@ def test_bad_values_are_refused(explorer, name, value, message):
     with pytest.raises(ValueError, match=message):
         setattr(explorer, name, value)
     assert getattr(explorer, name) == before
+
+
+def test_what_the_chapter_says_of_the_other_teachers(explorer):
+    """The early teacher is like the good one, few samples like the noisy one; the machine turns, above its teacher."""
+    curves = []
+    for teacher in range(5):
+        explorer.teacher, explorer.lam = float(teacher), 1.0
+        curves.append(explorer.value("over"))
+    for falling in curves[:2]:
+        assert np.all(np.diff(falling) < 0.1)
+    strengths = explorer.value("strength")
+    assert all(strengths[np.argmin(curve)] == 1 for curve in curves[2:4])
+    machine, own = curves[4], explorer.value("own")[0]
+    assert machine[:-1].min() < machine[-1] and machine.min() > own + 3

@@ -88,3 +88,12 @@ def test_only_the_tables_own_values_are_taken(explorer, name, value):
     with pytest.raises(ValueError, match=rf"^{name}: expected one of .*; got {value}$"):
         setattr(explorer, name, value)
     assert getattr(explorer, name) == before
+
+
+def test_sixteen_times_as_many_units(explorer):
+    """The factors that the chapter names, at t = 1."""
+    explorer.t = 1.0
+    fallen = {name: np.divide(*explorer.value(f"{name}_row")[[0, -1]]) for name in ("gap", "start", "flow")}
+    assert fallen["start"] == pytest.approx(4, abs=0.5)
+    assert fallen["flow"] == pytest.approx(4, abs=0.5)
+    assert fallen["gap"] == pytest.approx(50, abs=5)

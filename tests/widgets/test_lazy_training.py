@@ -114,3 +114,12 @@ def test_other_widths_and_teachers_are_refused(explorer, name, value, message):
     with pytest.raises(ValueError, match=message):
         setattr(explorer, name, value)
     assert getattr(explorer, name) == before
+
+
+def test_the_tangent_kernel_keeps_still_all_the_same(explorer):
+    """The far teacher's surprise: of the three sizes the drift of the tangent kernel alone comes down."""
+    explorer.teacher, drift = FAR, []
+    for m in (16, 1024):
+        explorer.m = m
+        drift.append(explorer.value("drift")[0])
+    assert drift[1] < 0.1 * drift[0]

@@ -158,3 +158,15 @@ def test_a_parameter_out_of_range_is_refused_and_changes_nothing(explorer, name,
 def test_an_unknown_field_is_named(explorer):
     with pytest.raises(ValueError, match=r"^name: expected one of outputs, .*; got 'outputz'$"):
         explorer.value("outputz")
+
+
+def test_the_student_of_the_circle_that_misses_its_labels_is_nearer_to_the_truth():
+    """What the chapter asks its readers to predict, with the explorer of the page."""
+    circle = kd.widgets.limit_explorer()
+    circle.noise, found = 1.0, []
+    for lam in (0.0, 100.0):
+        circle.lam = lam
+        found.append([circle.value(name)[0] for name in ("error", "truth", "teacher_error")])
+    (label_error, truth, _), (strong_error, strong_truth, teacher_error) = found
+    assert label_error < 1e-6 and 0.99 * teacher_error < strong_error < teacher_error
+    assert strong_truth < 0.2 * truth

@@ -112,3 +112,15 @@ def test_the_sentence_prints_these_numbers(explorer):
 def test_a_parameter_out_of_range_is_refused(explorer, name, value, message):
     with pytest.raises(ValueError, match=message):
         setattr(explorer, name, value)
+
+
+def test_slow_modes_bring_the_output_back(explorer):
+    """What the chapter says of λ = 0.01 once the two fast modes are gone, and of λ from end to end."""
+    explorer.lam, explorer.t = 0.01, 10.0
+    assert explorer.value("distance")[0] < -0.2  # it came from above, and is beyond the limit
+    assert -explorer.value("down_left")[0] > 5 * explorer.value("up_left")[0] > 0
+    weak = {name: explorer.value(name)[0] for name in ("slowest", "fastest", "overshoot")}
+    explorer.lam = 100.0
+    growth = {name: explorer.value(name)[0] / value for name, value in weak.items()}
+    assert growth["slowest"] > 10 * growth["fastest"] > 1000
+    assert growth["overshoot"] == pytest.approx(0.25, abs=0.05)

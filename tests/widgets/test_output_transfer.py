@@ -146,3 +146,15 @@ def test_a_parameter_out_of_range_is_refused(explorer, name, value, message):
     with pytest.raises(ValueError, match=message):
         setattr(explorer, name, value)
     assert getattr(explorer, name) == START[name]
+
+
+def test_six_outputs_say_nearly_all(explorer):
+    """From two samples to six at λ = 100 one of the four distances changes most, the one that was large."""
+    fields = [f"{name}_{where}" for name in ("features", "outputs") for where in ("there", "elsewhere")]
+    found = []
+    for n in (2.0, 6.0):
+        put(explorer, 100.0, n)
+        found.append(np.array([one(explorer, field) for field in fields]))
+    factors = np.abs(np.log(found[1] / found[0]))
+    assert np.all(factors > 0.5) and np.argmax(factors) == 3 and factors[3] > 2 * np.sort(factors)[-2] > 2
+    assert found[0][3] > 1.5 and found[1][3] < 0.03

@@ -132,3 +132,19 @@ def test_units_of_two_parameters_stop_above_the_floor(explorer):
 def test_bad_values_are_refused(explorer, name, value, message):
     with pytest.raises(ValueError, match=message):
         setattr(explorer, name, value)
+
+
+def test_weak_transfer_turns_back_from_the_teacher(explorer):
+    """What the chapter asks its readers to predict, on the circle, and where it says the student ends."""
+    explorer.step = 5000.0
+    explorer.data, explorer.lam = 0, 0.03
+    way = explorer.value("way_up")
+    assert 1.5 * way.min() < way[0] < way[-1] / 1.5
+    explorer.lam = 1.0
+    way = explorer.value("way_up")
+    assert 1.05 * way.min() < way[-1] < 1.2 * way.min() < way[0]
+    for lam in explorer.parameters[0].values:
+        explorer.data, explorer.lam = 1, lam
+        assert 1 < explorer.value("both")[0] < 1.13  # on the digits near the line, above it
+        explorer.data = 0
+        assert (explorer.value("left_size")[0] > 0.2) == (lam <= 2)  # on the circle far from the marks
