@@ -22,6 +22,12 @@ function html(name, attributes = {}, ...children) {
   return node;
 }
 
+/** New text in a node of its own, in place: an element that comes or goes would have the whole page's :has() rules asked again. */
+function write(element, text) {
+  if (!element.firstChild) element.append("");
+  element.firstChild.data = text;
+}
+
 // ---------------------------------------------------------------- numbers as text
 
 const raised = (text) => text.replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? "⁻");
@@ -338,8 +344,9 @@ function makeControl(parameter, data, id) {
     const at = grid ? data.index(parameter) : value;
     if (Number(input.value) !== at) input.value = at;
     input.style.setProperty("--share", at / span);
-    shown.textContent = `${parameter.symbol} = ${data.text(parameter)}`;
-    input.setAttribute("aria-valuetext", shown.textContent);
+    const text = `${parameter.symbol} = ${data.text(parameter)}`;
+    write(shown, text);
+    input.setAttribute("aria-valuetext", text);
   };
   return { control, draw };
 }
@@ -368,7 +375,7 @@ function makeReadout(spec, data) {
   }
   const head = html("tr", {}, html("th", { scope: "col" }, spec.corner), ...spec.columns.map((c) => html("th", { scope: "col" }, c)));
   const table = html("table", { class: "kd-table" }, html("thead", {}, head), body);
-  const draw = () => cells.forEach(([cell, name]) => (cell.textContent = data.say(name)));
+  const draw = () => cells.forEach(([cell, name]) => write(cell, data.say(name)));
   return { table, draw };
 }
 
@@ -405,7 +412,7 @@ function render({ model, el }) {
     readout.draw();
     views.forEach((v) => v.draw());
     sentence.setAttribute("aria-busy", "true");
-    sentence.textContent = data.sentence();
+    write(sentence, data.sentence());
     clearTimeout(rest);
     rest = setTimeout(() => sentence.setAttribute("aria-busy", "false"), 400);
   };
