@@ -199,20 +199,17 @@ def test_an_input_costs_at_most_eight_milliseconds(visit, page):
         session = tab.context.new_cdp_session(tab)
         session.send("Performance.enable", {"timeDomain": "threadTicks"})
 
+        def busy():
+            metrics = session.send("Performance.getMetrics")["metrics"]
+            return next(m["value"] for m in metrics if m["name"] == "TaskDuration")
+
         def cost(slider, move):
-            """Seconds of the main thread's processor time for a call into the page, with its frame and after it."""
-
-            def busy():
-                metrics = session.send("Performance.getMetrics")["metrics"]
-                return next(m["value"] for m in metrics if m["name"] == "TaskDuration")
-
+            """Seconds of the main thread's processor time for one input, its frame and what follows at once."""
             start = busy()
             slider.evaluate(
                 """(input, move) => {
-                  if (move) {
-                    input.value = Number(input.value) + move;
-                    input.dispatchEvent(new Event("input", {bubbles: true}));
-                  }
+                  input.value = Number(input.value) + move;
+                  input.dispatchEvent(new Event("input", {bubbles: true}));
                   return new Promise(done => requestAnimationFrame(() => setTimeout(done)));
                 }""",
                 move,
@@ -224,9 +221,10 @@ def test_an_input_costs_at_most_eight_milliseconds(visit, page):
             slider.scroll_into_view_if_needed()
             slider.press("Home")
             tab.wait_for_selector(".kd-sentence[aria-busy=false]")
-            asking = np.median([cost(slider, 0) for _ in range(40)])
             step, top = (float(slider.get_attribute(name)) for name in ("step", "max"))
             moves = [step] * round(top / step) + [-step] * round(top / step)
-            costs += [cost(slider, move) - asking for move in moves * max(1, 76 // len(moves))]
+            held = slider.element_handle()  # a locator would search the page for each input, in the page's own time
+            costs += [cost(held, move) for move in moves * max(1, 76 // len(moves))]
+        print(f"median {1e3 * np.median(costs):.1f} ms, 95th percentile {1e3 * np.percentile(costs, 95):.1f} ms")
         assert np.percentile(costs, 95) <= 8e-3, np.round(1e3 * np.sort(costs)[-8:], 2)
         assert max(costs) <= 50e-3
