@@ -141,8 +141,10 @@ def equal_kernels(problem, times):
     """
     dense, times = _Dense.of(problem), np.asarray(times, float)
     a, label, tolerance = np.sum(dense.b**2), "equal-kernels", 1e-7
-    values, vectors = np.linalg.eigh(dense.blocks[0].T @ dense.blocks[0])
-    values = np.where(values > _SMALLEST * values[-1], values, 0.0)
+    # by singular values: those of H itself would be off by the rounding of its largest one
+    _, sigma, rows = np.linalg.svd(dense.blocks[0])
+    sigma = np.where(sigma > _SMALLEST * sigma[0], sigma, 0.0)
+    vectors, values = rows[::-1].T, np.append(sigma**2, np.zeros(len(rows) - len(sigma)))[::-1]
     # the limit by the interpolation along the range of H, nothing beyond it
     seen = vectors[:, values > 0]
     towards = (a * dense.residual + dense.lam * dense.b @ dense.gap) / (a + dense.lam)

@@ -47,7 +47,7 @@ def _ends(label, problem, outputs, features, tolerance=1e-7):
     """Stated outputs and features, against least squares over all weights and against `fixed_point`."""
     dense, end_features, _ = _least_squares_end(problem)
     point = fixed_point(problem)
-    scale = dense.feature_scale
+    scale = max(dense.feature_scale, np.linalg.norm(end_features))  # a fit of nearly dependent samples moves far
     return Check.worst(
         Check.compare(label, outputs, dense.b @ end_features, tolerance, dense.scale, "outputs, least squares"),
         Check.compare(label, features, end_features, tolerance, scale, "features, least squares"),
@@ -163,14 +163,14 @@ def strong_transfer(problem):
 def no_transfer(problem):
     """At λ = 0 the limit is the plain kernel fit f_k(0) + b_k H_k H̄⁺ (y - f(0)) (chapter *Limit*).
 
-    The formula with NumPy's pseudo-inverse, against least squares over the weights and `fixed_point`. A problem
-    with λ > 0 is a broken hypothesis.
+    The formula with H̄⁺ from the singular values of J, against least squares over the weights and `fixed_point`. A
+    problem with λ > 0 is a broken hypothesis.
     """
     dense = _Dense.of(problem)
-    kernels = np.swapaxes(dense.blocks, 1, 2) @ dense.blocks
-    tangent = np.einsum("k,kij->ij", dense.b**2, kernels)
-    multipliers = np.linalg.pinv(tangent, rcond=1e-13, hermitian=True) @ dense.residual
-    features = dense.start + dense.b[:, None] * (kernels @ multipliers)
+    left, sigma, _ = np.linalg.svd(dense.J, full_matrices=False)
+    seen = sigma > _SMALLEST * sigma[0]
+    multipliers = left[:, seen] @ (left[:, seen].T @ dense.residual / sigma[seen] ** 2)
+    features = dense.start + dense.b[:, None] * np.einsum("kdi,kd->ki", dense.blocks, dense.blocks @ multipliers)
     return _ends("no-transfer", problem, dense.b @ features, features)
 
 

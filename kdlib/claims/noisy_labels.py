@@ -117,6 +117,12 @@ def transfer_as_prior(problem, displacements, metric=None):
     )
 
 
+def _prior_variance(root, J):
+    """The largest variance of J v for v of the covariance rootᵀroot; not below rounding where no such v is seen."""
+    most = np.linalg.norm(root, 2) ** 2 * np.max(np.sum(J**2, axis=1))
+    return max(np.max(np.sum((root @ J.T) ** 2, axis=0)), 1e-9 * most)
+
+
 def posterior_mean(problem, noise, at, prior=1.0):
     """The student's limit is a Gaussian posterior's mean; the variance has a closed form (chapter *Noisy labels*).
 
@@ -142,7 +148,7 @@ def posterior_mean(problem, noise, at, prior=1.0):
     seen = _capacity(problem)[2]
     stated_own = noise**2 * np.linalg.solve(dense.lam * np.eye(dense.y.size) + seen, seen)
     reach = max(1.0, np.sqrt(dense.lam) / noise * np.max(np.linalg.norm(root_at, axis=0)))
-    scale, size = reach * dense.feature_scale, np.max(np.sum(root_at**2, axis=0))
+    scale, size = reach * dense.feature_scale, _prior_variance(spread, J)
     return Check.worst(
         Check.compare(label, posterior.mean, mean, _TOLERANCE, scale, "mean"),
         Check.compare(label, ended, mean, _TOLERANCE, scale, "where it ends"),
@@ -172,7 +178,7 @@ def calibrated_student(problem, noise, at, used=None):
     student = dense if used is None else _Dense.of(_with_strength(problem, used))
     missed = _ends(student, labels, at=(J, start)) - (start + truths @ J.T)
     variance = gaussian_posterior(problem, noise=noise, at=at).variance
-    size = np.max(np.sum((moves @ J.T) ** 2, axis=0))
+    size = _prior_variance(moves, J)
     label, own = "calibrated-student", _ends(student, labels) - (dense.b @ dense.start + truths @ dense.J.T)
     mean, n, square = _capacity(problem)[2], dense.y.size, noise**2
     least, carried = np.sum(own**2) / n, np.sum((moves @ dense.J.T) ** 2) / n

@@ -187,7 +187,7 @@ def feature_versus_output(problem):
     teacher, label, tolerance = _teacher(dense), "feature-versus-output", 1e-7
     apart = dense.y - teacher
     values, vectors = np.linalg.eigh(mean)
-    shares = np.where(values > _SMALLEST * values[-1], values, 0.0)
+    shares = np.where(values > _SMALLEST**2 * values[-1], values, 0.0)
     parts = vectors.T @ apart
     by_features, by_outputs = dense.b @ taught, dense.b @ told
     scale = max(dense.scale, np.linalg.norm(teacher))
