@@ -24,12 +24,13 @@ GROWTH = 1.25
 class Bidiagonalization(eqx.Module):
     """The state of a Golub-Kahan recurrence: A Q = U B with B lower bidiagonal, started from g.
 
-    ``right`` is the next column of Q scaled to length 1, ``left`` the last column of U; ``sum`` gathers
+    ``right`` is the next column of Q, ``left`` the last column of U times its length ``beta``; ``sum`` gathers
     Σ y_j q_j for coefficients y known from an earlier pass, which is how weights come back without a basis.
     """
 
     right: jax.Array
     left: tuple[jax.Array, jax.Array]
+    beta: jax.Array
     alpha: jax.Array
     largest: jax.Array
     sum: jax.Array
@@ -39,20 +40,20 @@ def _length(image):
     return jnp.sqrt(sum(jnp.vdot(part, part) for part in image))
 
 
-def _unit(image, length):
-    """Each part over its common length; zero where the recurrence has broken down."""
-    inverse = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1.0), 0.0)
-    return tuple(inverse * part for part in image)
+def _inverse(length):
+    """1 / length; zero where the recurrence has broken down."""
+    return jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1.0), 0.0)
 
 
+@eqx.filter_jit
 def start_bidiagonalization(system):
     """Return the state before the first step and β₁ = ‖g‖."""
-    beta = _length(system.target)
-    left = _unit(system.target, beta)
-    right = system.adjoint(left)
+    left = system.target
+    beta = _length(left)
+    right = _inverse(beta) * system.adjoint(left)
     alpha = _length((right,))
-    (right,) = _unit((right,), alpha)
-    return Bidiagonalization(right, left, alpha, alpha, jnp.zeros_like(right)), beta
+    right = _inverse(alpha) * right
+    return Bidiagonalization(right, left, beta, alpha, alpha, jnp.zeros_like(right)), beta
 
 
 def continue_bidiagonalization(system, state, coefficients, readout):
@@ -64,8 +65,8 @@ def continue_bidiagonalization(system, state, coefficients, readout):
     state : Bidiagonalization
     coefficients : array, shape (K,)
         y_j for ``state.sum``; zeros on a first pass.
-    readout : Readout
-        The inputs at which outputs are wanted.
+    readout : Readout or None
+        The inputs at which outputs are wanted; None for the training data.
 
     Returns
     -------
@@ -78,18 +79,16 @@ def continue_bidiagonalization(system, state, coefficients, readout):
     negligible = NOISE * jnp.finfo(state.right.dtype).eps
 
     def step(state, coefficient):
-        features, outputs = system.forward(state.right)
-        left = (features - state.alpha * state.left[0], outputs - state.alpha * state.left[1])
-        beta = _length(left)
+        left, beta, outputs, pulled = system.advance(state.right, state.left, state.alpha * _inverse(state.beta))
         # A length at rounding level is a breakdown: the Krylov space is complete, and its direction is noise.
         beta = jnp.where(beta > negligible * state.largest, beta, 0.0)
-        left = _unit(left, beta)
-        right = system.adjoint(left) - beta * state.right
+        right = _inverse(beta) * pulled - beta * state.right
         alpha = _length((right,))
         largest = jnp.maximum(state.largest, jnp.maximum(alpha, beta))
         alpha = jnp.where((alpha > negligible * largest) & (beta > 0), alpha, 0.0)
-        new = Bidiagonalization(_unit((right,), alpha)[0], left, alpha, largest, state.sum + coefficient * state.right)
-        return new, (state.alpha, beta, readout(state.right))
+        total = state.sum + coefficient * state.right
+        new = Bidiagonalization(_inverse(alpha) * right, left, beta, alpha, largest, total)
+        return new, (state.alpha, beta, outputs if readout is None else readout(state.right))
 
     state, (alphas, betas, rows) = jax.lax.scan(step, state, coefficients)
     return state, alphas, betas, rows
@@ -105,10 +104,11 @@ class Tridiagonalization(eqx.Module):
     sum: jax.Array
 
 
+@eqx.filter_jit
 def start_tridiagonalization(vector):
     """Return the state before the first step and the vector's length."""
     length = _length((vector,))
-    (right,) = _unit((vector,), length)
+    right = _inverse(length) * vector
     zero = jnp.zeros((), vector.dtype)
     return Tridiagonalization(right, jnp.zeros_like(right), zero, zero, jnp.zeros_like(right)), length
 
@@ -127,21 +127,24 @@ def continue_tridiagonalization(operator, state, coefficients, readout):
         beta = _length((image,))
         largest = jnp.maximum(state.largest, jnp.maximum(jnp.abs(alpha), beta))
         beta = jnp.where(beta > negligible * largest, beta, 0.0)
-        (right,) = _unit((image,), beta)
-        new = Tridiagonalization(right, state.right, beta, largest, state.sum + coefficient * state.right)
+        total = state.sum + coefficient * state.right
+        new = Tridiagonalization(_inverse(beta) * image, state.right, beta, largest, total)
         return new, (alpha, beta, readout(state.right))
 
     state, (alphas, betas, rows) = jax.lax.scan(step, state, coefficients)
     return state, alphas, betas, rows
 
 
-@eqx.filter_jit
-def bidiagonal_steps(operator, state, coefficients, readout):
+# A state is as large as the features; each chunk takes over the memory of the one before.
+@eqx.filter_jit(donate="all-except-first")
+def bidiagonal_steps(known, state):
+    operator, coefficients, readout = known
     return continue_bidiagonalization(operator, state, coefficients, readout)
 
 
-@eqx.filter_jit
-def tridiagonal_steps(operator, state, coefficients, readout):
+@eqx.filter_jit(donate="all-except-first")
+def tridiagonal_steps(known, state):
+    operator, coefficients, readout = known
     return continue_tridiagonalization(operator, state, coefficients, readout)
 
 
@@ -210,7 +213,7 @@ def run_until_settled(steps, operator, start, readout, evaluate, *, scales, goal
     steps : callable
         `bidiagonal_steps` or `tridiagonal_steps`.
     operator, start, readout
-        What it takes, and its first state.
+        What it takes, and its first state, whose memory is used up.
     evaluate : callable
         Maps (alphas, betas, rows) to (values, coefficients, hidden error) at all times.
     scales : (float, float)
@@ -234,7 +237,7 @@ def run_until_settled(steps, operator, start, readout, evaluate, *, scales, goal
     state, parts, previous = start, [], None
     taken, next_check = 0, CHUNK
     while True:
-        state, *part = steps(operator, state, no_coefficients, readout)
+        state, *part = steps((operator, no_coefficients, readout), state)
         parts.append([np.asarray(piece, np.float64) for piece in part])
         taken += CHUNK
         complete = parts[-1][1][-1] == 0

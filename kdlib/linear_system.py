@@ -7,6 +7,9 @@ With the unit kernels frozen at the start, v_k = w_k - w_k(0) follows v' = c - M
 so the flow is the gradient flow of ½‖g - A v‖². Nothing here forms M or A: a product with either costs
 matrix products of sizes (m×d)·(d×n), and the memory is O(m(n + d)).
 
+Units meet in one sum of length n only. So they are processed in blocks that fit the cache, and arrays that are
+sharded over units stay where they are: one all-reduce of an (n,) vector a product is all that devices exchange.
+
 Book: chapter *Linear system*.
 """
 
@@ -16,6 +19,10 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
 from kdlib.kernels import rank_tolerance
+from kdlib.validation import is_concrete
+
+# Features of a block of units, about as many as fit the cache; below so many units a product is slow.
+_BLOCK_ENTRIES, _FEWEST_UNITS = 2**18, 64
 
 
 class LinearSystem(eqx.Module):
@@ -30,18 +37,13 @@ class LinearSystem(eqx.Module):
     lam: jax.Array
     feature_gap: jax.Array
     output_gap: jax.Array
+    devices: int = eqx.field(static=True, default=1)
 
     @classmethod
     def of(cls, problem):
-        student = problem.student
-        return cls(
-            x=problem.x,
-            slopes=student.derivative(problem.x),
-            output_weights=student.output_weights,
-            lam=problem.lam,
-            feature_gap=problem.feature_gap,
-            output_gap=problem.output_gap,
-        )
+        slopes, feature_gap, output_gap = _frozen(problem)
+        devices = len(slopes) // slopes.sharding.shard_shape(slopes.shape)[0] if is_concrete(slopes) else 1
+        return cls(problem.x, slopes, problem.student.output_weights, problem.lam, feature_gap, output_gap, devices)
 
     @property
     def target(self):
@@ -66,6 +68,68 @@ class LinearSystem(eqx.Module):
         features, outputs = image
         pulled = jnp.sqrt(self.lam) * features + self.output_weights[:, None] * outputs[None, :]
         return (self.slopes * pulled) @ self.x
+
+    def product(self, v):
+        """M v = AᵀA v, shape (m, d)."""
+        return self.advance(v)[-1]
+
+    def advance(self, v, image=None, share=0.0):
+        """One step of a recurrence in one sweep over blocks of units, each read from memory once.
+
+        Returns
+        -------
+        moved : pair of arrays, shapes (m, n) and (n,)
+            A v - share·image; None for its features without an image.
+        length : array, scalar
+            ‖A v - share·image‖.
+        outputs : array, shape (n,)
+            J v.
+        pulled : array, shape (m, d)
+            Aᵀ(A v - share·image).
+        """
+        slopes, weights, vectors = (self._in_blocks(part) for part in (self.slopes, self.output_weights, v))
+        rows = None if image is None else self._in_blocks(image[0])
+        root = jnp.sqrt(self.lam)
+
+        def block(j, carry):
+            rows, pulled, outputs, square = carry
+            own = _block(slopes, j)
+            change = own * (_block(vectors, j) @ self.x.T)
+            moved = root * change
+            if rows is not None:
+                moved = moved - share * _block(rows, j)
+                rows = jax.lax.dynamic_update_index_in_dim(rows, moved, j, 1)
+            back = root * ((own * moved) @ self.x)
+            pulled = jax.lax.dynamic_update_index_in_dim(pulled, back, j, 1)
+            outputs = outputs + jnp.einsum("zk,zkn->zn", _block(weights, j), change)
+            return rows, pulled, outputs, square + jnp.sum(moved**2, axis=(1, 2))
+
+        # sums of each device's own units: they meet after the last block
+        sums = jnp.zeros((self.devices, len(self.x)), v.dtype), jnp.zeros(self.devices, v.dtype)
+        start = rows, jnp.zeros_like(vectors), *sums
+        rows, pulled, outputs, square = jax.lax.fori_loop(0, slopes.shape[1], block, start)
+        outputs, square = jnp.sum(outputs, axis=0), jnp.sum(square)
+        left = outputs if image is None else outputs - share * image[1]
+        joint = self.output_weights[:, None] * (self.slopes @ (self.x * left[:, None]))
+        moved = None if rows is None else rows.reshape(self.slopes.shape), left
+        return moved, jnp.sqrt(square + jnp.vdot(left, left)), outputs, pulled.reshape(v.shape) + joint
+
+    def _in_blocks(self, array):
+        """An array over units as (devices, blocks, units of a block, ...)."""
+        units, samples = len(array) // self.devices, len(self.x)
+        counts = [count for count in range(1, max(1, units // _FEWEST_UNITS) + 1) if units % count == 0]
+        count = next((count for count in counts if units // count * samples <= _BLOCK_ENTRIES), counts[-1])
+        return array.reshape(self.devices, count, -1, *array.shape[1:])
+
+
+def _block(array, j):
+    return jax.lax.dynamic_index_in_dim(array, j, 1, keepdims=False)
+
+
+@eqx.filter_jit
+def _frozen(problem):
+    """Slopes, and gaps of features and outputs at the start: together, for the three share their preactivations."""
+    return problem.student.derivative(problem.x), problem.feature_gap, problem.output_gap
 
 
 class Readout(eqx.Module):

@@ -218,7 +218,7 @@ def _solve(operator, v):
 
 @eqx.filter_jit
 def _product(system, v):
-    return system.adjoint(system.forward(v))
+    return system.product(v)
 
 
 @eqx.filter_jit
@@ -234,7 +234,7 @@ def _described(system, rates, modes, limit):
 
 @eqx.filter_jit
 def _residuals(system, modes, rates):
-    products = jax.lax.map(lambda v: system.adjoint(system.forward(v)), modes)
+    products = jax.lax.map(system.product, modes)
     return jnp.linalg.norm((products - rates[:, None, None] * modes).reshape(len(rates), -1), axis=1)
 
 

@@ -16,8 +16,6 @@ from kdlib.contour import invert
 from kdlib.krylov import (
     CHUNK,
     GROWTH,
-    Bidiagonalization,
-    Tridiagonalization,
     bidiagonal_steps,
     differences,
     early_values,
@@ -87,17 +85,18 @@ class KrylovEnd(eqx.Module):
 
     student: TwoLayerNetwork
     origin: jax.Array
-    steps: Callable = eqx.field(static=True)
     operator: LinearSystem | ShiftedInverse
-    start: Bidiagonalization | Tridiagonalization
-    readout: Readout
+    readout: Callable | None
     coefficients: jax.Array
 
     def network(self):
-        state = self.start
+        if isinstance(self.operator, LinearSystem):
+            steps, (state, _) = bidiagonal_steps, start_bidiagonalization(self.operator)
+        else:
+            steps, (state, _) = tridiagonal_steps, start_tridiagonalization(self.origin)
         # The same compiled chunks as in the first pass: it repeats bit for bit, lost orthogonality included.
         for chunk in self.coefficients.reshape(-1, CHUNK):
-            state, *_ = self.steps(self.operator, state, chunk, self.readout)
+            state, *_ = steps((self.operator, chunk, self.readout), state)
         return self.student.with_weights(self.student.weights + self.origin + state.sum)
 
 
@@ -161,15 +160,17 @@ def kernel_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | N
     >>> kd.kernel_flow(problem, [0.0, 1.0, jnp.inf]).outputs[:, 0].round(6).tolist()  # (1 - exp(-1.5 t)) / 1.5
     [0.0, 0.517913, 0.666667]
     """
-    at = check_problem_and_inputs(problem, at)
+    inputs = check_problem_and_inputs(problem, at)
     times = time_array(times, allow_inf=True)
-    system, readout = LinearSystem.of(problem), Readout.of(problem.student, at)
-    follow = _follow if is_concrete(*jax.tree.leaves((problem, times, at))) else _follow_traced
+    system = LinearSystem.of(problem)
+    # on the training data the recurrence has the outputs anyway
+    readout = None if at is None else Readout.of(problem.student, inputs)
+    follow = _follow if is_concrete(*jax.tree.leaves((problem, times, inputs))) else _follow_traced
     (changes, energies, lengths), error, goal, end = follow(problem, times, system, readout)
     dtype = system.slopes.dtype
     return Trajectory(
         times=times,
-        outputs=problem.student(at)[None, :] + jnp.asarray(changes, dtype),
+        outputs=problem.student(inputs)[None, :] + jnp.asarray(changes, dtype),
         energies=jnp.asarray(energies, dtype),
         movement=jnp.asarray(lengths, dtype) / np.sqrt(problem.student.width),
         error=jnp.asarray(error, dtype),
@@ -198,14 +199,12 @@ def _follow(problem, times, system, readout):
     values, coefficients, errors, taken = run_until_settled(
         bidiagonal_steps, system, start, readout, early, scales=scales, goal=goal, most_steps=_MOST_EARLY_STEPS
     )
-    nowhere = jnp.zeros_like(start.right)
-    end = KrylovEnd(
-        problem.student, nowhere, bidiagonal_steps, system, start, readout, jnp.asarray(coefficients[latest])
-    )
+    nowhere = jnp.zeros_like(problem.student.weights)
+    end = KrylovEnd(problem.student, nowhere, system, readout, jnp.asarray(coefficients[latest]))
     waiting = errors > goal
     if not (forever | waiting).any():
         return values, errors.max(), goal, end
-    limit = fixed_point(problem)
+    limit, readout = fixed_point(problem), system.outputs if readout is None else readout
     at_limit = [np.asarray(value) for value in _at_limit(problem, limit, readout)]
     _put(values, forever, at_limit)
     if forever.any():
@@ -227,9 +226,7 @@ def _follow(problem, times, system, readout):
         errors[improved] = new_errors[better]
         if latest in improved:
             row = coefficients[np.searchsorted(np.flatnonzero(waiting), latest)]
-            end = KrylovEnd(
-                problem.student, limit.displacement, tridiagonal_steps, operator, start, readout, jnp.asarray(row)
-            )
+            end = KrylovEnd(problem.student, limit.displacement, operator, readout, jnp.asarray(row))
         waiting = errors > goal
     if waiting.any():
         warnings.warn(
@@ -244,11 +241,8 @@ def _follow_traced(problem, times, system, readout):
     """Golub-Kahan with the number of steps fixed beforehand, for ``jit``, ``grad`` and ``vmap``."""
     values, coefficients, error = _fixed_steps(problem, times, system, readout)
     system, readout = jax.lax.stop_gradient((system, readout))
-    start, _ = start_bidiagonalization(system)
-    end = KrylovEnd(
-        problem.student, jnp.zeros_like(start.right), bidiagonal_steps, system, start, readout,
-        coefficients[jnp.argmax(times)],
-    )  # fmt: skip
+    nowhere = jnp.zeros_like(problem.student.weights)
+    end = KrylovEnd(problem.student, nowhere, system, readout, coefficients[jnp.argmax(times)])
     return values, error, _goal(system.slopes.dtype), end
 
 
@@ -259,7 +253,7 @@ def _fixed_steps(problem, times, system, readout):
     unknowns = min(start.right.size, system.slopes.size + system.output_gap.size)
     # more steps than unknowns: without orthogonalisation the slow modes come late
     steps = CHUNK * -(-min(4 * unknowns, _TRACED_STEPS) // CHUNK)
-    _, *run = bidiagonal_steps(system, start, jnp.zeros(steps, start.right.dtype), readout)
+    _, *run = bidiagonal_steps((system, jnp.zeros(steps, start.right.dtype), readout), start)
     fewer = max(1, int(steps / GROWTH))
     early = functools.partial(early_values, beta=beta, eps=jnp.finfo(start.right.dtype).eps, times=times, xp=jnp)
     values, coefficients, hidden = early(*run)
@@ -278,6 +272,7 @@ def _fixed_steps_jvp(primals, tangents):
 
 def _smooth_values(problem, times, system, readout):
     """The same values through the Laplace transform: a sum of resolvents, smooth in everything."""
+    readout = Readout(system.x, system.slopes, system.output_weights) if readout is None else readout
     inside = (times > 0) & jnp.isfinite(times)
     values, _, _ = invert(system, readout, jnp.where(inside, times, 1.0))
     force = system.adjoint(system.target)
