@@ -141,7 +141,8 @@ def kernel_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | N
 
     Notes
     -----
-    A step costs 4·m·n·d flops. A pole γ costs a factorization of m·n²·min(n, d) flops, and serves a few decades of
+    A step costs 6·m·n·d flops, in blocks of units; arrays sharded over units stay where they are, and devices exchange
+    their sums of outputs. A pole γ costs a factorization of m·n²·min(n, d) flops, and serves a few decades of
     time. Under ``jit``, ``grad`` and ``vmap`` there is one Golub-Kahan run with the number of steps fixed beforehand;
     ``error`` then says what was reached. Derivatives of outputs, energies and movement in λ, labels, features of the
     teacher and times go through the Laplace transform, see :func:`laplace_flow`.
