@@ -60,12 +60,14 @@ def real_array(name, value, axes, *, finite=True):
                 f"got shape {describe_shape(value.shape)}, empty along {label}"
             )
     if finite and is_concrete(value):
-        bad = ~np.isfinite(np.asarray(value, dtype=np.float64))
+        # an array of which other processes hold parts is judged where it lies: all of them come to one verdict
+        held = not isinstance(value, jax.Array) or value.is_fully_addressable
+        bad = ~np.isfinite(np.asarray(value, dtype=np.float64)) if held else ~jnp.isfinite(value)
         if bad.any():
-            where = f" at index {tuple(int(i) for i in np.argwhere(bad)[0])}" if axes else ""
+            first = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
+            where = f" at index {first}" if axes else ""
             raise ValueError(
-                f"{name}: expected finite values; got {np.asarray(value)[tuple(np.argwhere(bad)[0])]}{where} "
-                f"({int(bad.sum())} of {bad.size} not finite)"
+                f"{name}: expected finite values; got {value[first]}{where} ({int(bad.sum())} of {bad.size} not finite)"
             )
     array = jnp.asarray(value)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
