@@ -3,6 +3,8 @@
 Book: chapter *Limit*.
 """
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -112,9 +114,15 @@ def fixed_point(problem: TransferProblem) -> FixedPoint:
     )
 
 
-def _over_units(function, *arrays):
+def _over_units(system, function, *arrays):
     """Map over units in blocks, so that no array of size (m, n, d) is held."""
-    return jax.lax.map(lambda unit: function(*unit), arrays, batch_size=_UNITS_AT_ONCE)
+    # several devices of one CPU share one pool of threads, and batches of factorizations on all of them can fill it
+    size = _UNITS_AT_ONCE if system.devices == 1 else None
+
+    def share(units):
+        return (), jax.lax.map(lambda unit: function(*unit), units, batch_size=size)
+
+    return system.each_device(share, arrays)[1]
 
 
 @eqx.filter_jit
@@ -125,25 +133,25 @@ def _transfer(problem, system):
     def gather(total, unit):
         slopes, weight, gap = unit
         left, _, _ = unit_factors(x, slopes)
-        carried = left @ (left.T @ gap)
-        mean, bracket = total
-        return (mean + weight**2 * left @ left.T, bracket - weight * carried), gap - carried
+        learnt = left @ (left.T @ gap)
+        mean, carried = total
+        return (mean + weight**2 * left @ left.T, carried + weight * learnt), gap - learnt
 
     n = x.shape[0]
-    start = jnp.zeros((n, n), x.dtype), system.output_gap
-    (mean, bracket), unlearnable = jax.lax.scan(gather, start, (system.slopes, b, gaps))
+    scan = functools.partial(jax.lax.scan, gather, (jnp.zeros((n, n), x.dtype), jnp.zeros(n, x.dtype)))
+    (mean, carried), unlearnable = system.each_device(scan, (system.slopes, b, gaps))
     # In P̄'s eigenbasis λ can be tiny: what no unit can see stays in the outputs' error and never meets 1/λ.
     values, vectors = jnp.linalg.eigh(mean)
     seen = values > rank_tolerance(values.dtype, n) * jnp.sum(b**2)
     inverse = jnp.where(seen, 1 / jnp.where(seen, problem.lam + values, 1.0), 0.0)
-    pull = vectors @ (inverse * (vectors.T @ bracket))
+    pull = vectors @ (inverse * (vectors.T @ (system.output_gap - carried)))
 
     def weights(slopes, weight, gap):
         left, sigma, right = unit_factors(x, slopes)
         inverse_sigma = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1.0), 0.0)
         return right.T @ (inverse_sigma * (left.T @ (gap + weight * pull)))
 
-    return _over_units(weights, system.slopes, b, gaps), unlearnable
+    return _over_units(system, weights, system.slopes, b, gaps), unlearnable
 
 
 @eqx.filter_jit
@@ -166,4 +174,4 @@ def _plain(problem, system):
         left, _, _ = unit_factors(x, slopes)
         return gap - left @ (left.T @ gap)
 
-    return displacement, _over_units(unlearnable, system.slopes, system.feature_gap)
+    return displacement, _over_units(system, unlearnable, system.slopes, system.feature_gap)

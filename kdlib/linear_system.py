@@ -13,6 +13,8 @@ sharded over units stay where they are: one all-reduce of an (n,) vector a produ
 Book: chapter *Linear system*.
 """
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -114,6 +116,18 @@ class LinearSystem(eqx.Module):
         moved = None if rows is None else rows.reshape(self.slopes.shape), left
         return moved, jnp.sqrt(square + jnp.vdot(left, left)), outputs, pulled.reshape(v.shape) + joint
 
+    def each_device(self, function, units):
+        """Apply ``function`` to arrays over units, on each device to its own.
+
+        It returns (sums, arrays over units), both pytrees; sums of all devices are added up at the end.
+        """
+        if self.devices == 1:
+            return function(units)
+        own = jax.tree.map(lambda array: array.reshape(self.devices, -1, *array.shape[1:]), units)
+        sums, arrays = jax.vmap(function)(own)
+        total = jax.tree.map(lambda parts: jnp.sum(parts, axis=0), sums)
+        return total, jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), arrays)
+
     def _in_blocks(self, array):
         """An array over units as (devices, blocks, units of a block, ...)."""
         units, samples = len(array) // self.devices, len(self.x)
@@ -175,9 +189,10 @@ class ShiftedInverse(eqx.Module):
             inverse = jnp.where(sigma > 0, 1 / (gamma + system.lam * sigma**2), 0.0)
             return total + (weight**2 * left * (sigma**2 * inverse)[None, :]) @ left.T, (right, inverse)
 
-        start = jnp.eye(system.x.shape[0], dtype=system.x.dtype)
-        total, (right, inverse) = jax.lax.scan(gather, start, (system.slopes, system.output_weights))
-        return cls(system, gamma, right, inverse, jnp.linalg.cholesky(total))
+        identity = jnp.eye(system.x.shape[0], dtype=system.x.dtype)
+        scan = functools.partial(jax.lax.scan, gather, jnp.zeros_like(identity))
+        total, (right, inverse) = system.each_device(scan, (system.slopes, system.output_weights))
+        return cls(system, gamma, right, inverse, jnp.linalg.cholesky(identity + total))
 
     def _blocks(self, v):
         """B⁻¹ v on the range of the units' kernels."""

@@ -1,66 +1,131 @@
-"""A problem whose arrays are sharded over units is solved where it lies; here on eight devices."""
+"""A problem whose arrays are sharded over units is solved where it lies: on eight devices, and in two processes."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
-# In a process of its own: the number of devices is fixed when JAX starts.
-PROGRAM = r"""
-import json, re
+# In processes of their own: the number of devices is fixed when JAX starts.
+PROBLEM = r"""
+import json, re, sys
 import jax, jax.numpy as jnp, numpy as np
 import equinox as eqx
 import kdlib as kd
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from kdlib.krylov import continue_bidiagonalization, start_bidiagonalization
-from kdlib.linear_system import LinearSystem
+from kdlib.limit import _plain, _transfer
+from kdlib.linear_system import LinearSystem, ShiftedInverse
 
 jax.config.update("jax_enable_x64", True)
-mesh = jax.make_mesh((8,), ("units",), axis_types=(AxisType.Auto,))
+if len(sys.argv) > 1:
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
+mesh = jax.make_mesh((jax.device_count(),), ("units",), axis_types=(AxisType.Auto,))
+over_units = NamedSharding(mesh, PartitionSpec("units"))
 m, n, d, steps = 512, 20, 6, 16
 keys = jax.random.split(jax.random.key(0), 4)
-student = kd.TwoLayerNetwork.init(keys[0], m, d)
 x, y = jax.random.normal(keys[1], (n, d)), jax.random.normal(keys[2], (n,))
-teacher = student.with_weights(student.weights + jax.random.normal(keys[3], (m, d)) / np.sqrt(m))
-phi = teacher.features(x)
-whole = kd.TransferProblem(student, x, y, phi, lam=0.5)
-over_units = NamedSharding(mesh, PartitionSpec("units"))
-student, phi = jax.device_put((student, phi), over_units)
-sharded = kd.TransferProblem(student, x, y, phi, lam=0.5)
 
 
+def parts():
+    student = kd.TwoLayerNetwork.init(keys[0], m, d)
+    teacher = student.with_weights(student.weights + jax.random.normal(keys[3], (m, d)) / np.sqrt(m))
+    return student, teacher.features(x)
+
+
+def pair(lam):
+    return [kd.TransferProblem(student, x, y, phi, lam=lam) for student, phi in (whole, sharded)]
+
+
+def apart(ours, whole):
+    # the largest difference of an array's parts that this process holds, relative to the largest entry
+    return max(
+        float(np.abs(np.asarray(shard.data) - np.asarray(whole)[shard.index]).max() / np.abs(whole).max())
+        for shard in ours.addressable_shards
+    )
+
+
+whole, sharded = parts(), jax.jit(parts, out_shardings=over_units)()
+"""
+EIGHT_DEVICES = r"""
 def exchanges(function, *args):
     text = eqx.filter_jit(function).lower(*args).compile().compiled.as_text()
     kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
     return re.findall(rf"= (\S.*?) ({kinds})(?:-start)?\(", text)
 
 
-system = LinearSystem.of(sharded)
+one, many = pair(0.5)
+system = LinearSystem.of(many)
 start, _ = start_bidiagonalization(system)
 run = lambda system, start: continue_bidiagonalization(system, start, jnp.zeros(steps), None)
-times = [0.0, 1.0, 10.0]
-one, many = (kd.kernel_flow(problem, times) for problem in (whole, sharded))
-rates = [float(kd.largest_rate(problem).value) for problem in (whole, sharded)]
-print(json.dumps({
+factor = lambda system: ShiftedInverse.of(system, jnp.asarray(1e-3))
+times = {"early": [0.0, 1.0, 10.0], "late": [0.0, 1.0, 1e3, 1e5], "limit": [1.0, jnp.inf]}
+flows = {name: [kd.kernel_flow(problem, t) for problem in (one, many)] for name, t in times.items()}
+told = {
     "devices": system.devices,
-    "product": exchanges(lambda system, v: system.product(v), system, student.weights),
+    "product": exchanges(lambda system, v: system.product(v), system, many.student.weights),
     "step": exchanges(run, system, start),
-    "outputs": float(jnp.abs(one.outputs - many.outputs).max() / one.outputs.max()),
-    "weights": float(jnp.abs(one.network.weights - many.network.weights).max()),
-    "stays": many.network.weights.sharding.is_equivalent_to(over_units, 2),
-    "rate": abs(rates[0] - rates[1]) / rates[0],
-}))
+    "factor": exchanges(factor, system),
+    "solve": exchanges(lambda operator, v: operator(v), eqx.filter_jit(factor)(system), many.student.weights),
+    "transfer": exchanges(_transfer, many, system),
+    "plain": exchanges(_plain, many, system),
+    "stays": [b.network.weights.sharding.is_equivalent_to(over_units, 2) for _, b in flows.values()],
+    "late": [bool(b.converged) and type(b._end).__name__ for _, b in flows.values()],
+    "outputs": max(apart(b.outputs, a.outputs) for a, b in flows.values()),
+    "weights": max(apart(b.network.weights, a.network.weights) for a, b in flows.values()),
+    "rate": apart(*(kd.largest_rate(problem).value for problem in (many, one))),
+}
+for lam in (0.5, 0.0):
+    a, b = (kd.fixed_point(problem) for problem in pair(lam))
+    told[f"limit at {lam}"] = max(apart(getattr(b, name), getattr(a, name)) for name in ("outputs", "displacement"))
+print(json.dumps(told))
 """
+TWO_PROCESSES = r"""
+one, many = pair(0.5)
+early, late = ([kd.kernel_flow(problem, t) for problem in (one, many)] for t in ([0.0, 1.0, 10.0], [1e5, jnp.inf]))
+told = {
+    "held": [shard.data.shape for shard in many.student.weights.addressable_shards],
+    "outputs": max(apart(b.outputs, a.outputs) for a, b in (early, late)),
+    "weights": max(apart(b.network.weights, a.network.weights) for a, b in (early, late)),
+}
+try:
+    kd.TransferProblem(sharded[0], x, y, sharded[1].at[300, 7].set(jnp.nan), lam=0.5)
+except ValueError as error:
+    told["refused"] = str(error)
+print(json.dumps(told))
+"""
+
+
+def start(program, *arguments, devices=1):
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    command = [sys.executable, "-c", PROBLEM + program, *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def end(processes):
+    try:
+        answers = [process.communicate(timeout=600) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert all(process.returncode == 0 for process in processes), "".join(errors for _, errors in answers)
+    return [json.loads(out.splitlines()[-1]) for out, _ in answers]
 
 
 @pytest.fixture(scope="module")
 def told():
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    return end([start(EIGHT_DEVICES, devices=8)])[0]
+
+
+@pytest.fixture(scope="module")
+def both():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = str(probe.getsockname()[1])
+    return end([start(TWO_PROCESSES, port, str(process)) for process in range(2)])
 
 
 def test_a_product_exchanges_one_vector_of_outputs(told):
@@ -73,6 +138,29 @@ def test_a_step_exchanges_besides_two_lengths(told):
     assert sorted(told["step"]) == [["(f64[], f64[20]{0})", "all-reduce"], ["f64[]", "all-reduce"]]
 
 
+@pytest.mark.parametrize("part", ["factor", "transfer", "plain"])
+def test_a_factorization_exchanges_one_matrix_of_samples(told, part):
+    """Units are factorized where they are; sums that are ready at the same time travel together."""
+    ((shapes, kind),) = told[part]
+    assert kind == "all-reduce" and "f64[20,20]" in shapes and "512" not in shapes
+
+
+def test_an_inverse_product_exchanges_one_vector_of_outputs(told):
+    assert told["solve"] == [["f64[20]{0}", "all-reduce"]]
+
+
 def test_devices_change_nothing_but_rounding(told):
-    assert max(told["outputs"], told["weights"], told["rate"]) < 1e-10
-    assert told["stays"]
+    assert told["late"] == ["KrylovEnd", "KrylovEnd", "TwoLayerNetwork"]
+    assert max(told["outputs"], told["weights"], told["rate"], told["limit at 0.5"], told["limit at 0.0"]) < 1e-10
+    assert all(told["stays"])
+
+
+def test_processes_change_nothing_but_rounding(both):
+    for told in both:
+        assert told["held"] == [[256, 6]]
+        assert max(told["outputs"], told["weights"]) < 1e-10
+
+
+def test_processes_agree_on_what_is_refused(both):
+    for told in both:
+        assert "phi: expected finite values; got nan at index (300, 7) (1 of 10240 not finite)" in told["refused"]
