@@ -45,6 +45,11 @@ def _inverse(length):
     return jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1.0), 0.0)
 
 
+def _zeros_beside(vector):
+    """Zeros on the devices where the vector is: a constant would be put whole on every device."""
+    return 0.0 * vector
+
+
 @eqx.filter_jit
 def start_bidiagonalization(system):
     """Return the state before the first step and β₁ = ‖g‖."""
@@ -53,7 +58,7 @@ def start_bidiagonalization(system):
     right = _inverse(beta) * system.adjoint(left)
     alpha = _length((right,))
     right = _inverse(alpha) * right
-    return Bidiagonalization(right, left, beta, alpha, alpha, jnp.zeros_like(right)), beta
+    return Bidiagonalization(right, left, beta, alpha, alpha, _zeros_beside(right)), beta
 
 
 def continue_bidiagonalization(system, state, coefficients, readout):
@@ -110,7 +115,7 @@ def start_tridiagonalization(vector):
     length = _length((vector,))
     right = _inverse(length) * vector
     zero = jnp.zeros((), vector.dtype)
-    return Tridiagonalization(right, jnp.zeros_like(right), zero, zero, jnp.zeros_like(right)), length
+    return Tridiagonalization(right, _zeros_beside(right), zero, zero, _zeros_beside(right)), length
 
 
 def continue_tridiagonalization(operator, state, coefficients, readout):

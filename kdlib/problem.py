@@ -72,7 +72,8 @@ class TransferProblem(eqx.Module):
     def feature_gap(self) -> jax.Array:
         r"""The teacher's lead :math:`\varphi_k - f_k(0)`, shape (m, n); zero where there is no teacher."""
         start = self.student.features(self.x)
-        return jnp.zeros_like(start) if self.phi is None else self.phi - start
+        # no constant zeros: those would lie whole on every device that the student is spread over
+        return 0.0 * start if self.phi is None else self.phi - start
 
     @property
     def output_gap(self) -> jax.Array:

@@ -15,7 +15,7 @@ import jax, jax.numpy as jnp, numpy as np
 import equinox as eqx
 import kdlib as kd
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from kdlib.krylov import continue_bidiagonalization, start_bidiagonalization
+from kdlib.krylov import continue_bidiagonalization, start_bidiagonalization, start_tridiagonalization
 from kdlib.limit import _plain, _transfer
 from kdlib.linear_system import LinearSystem, ShiftedInverse
 
@@ -57,11 +57,20 @@ def exchanges(function, *args):
     return re.findall(rf"= (\S.*?) ({kinds})(?:-start)?\(", text)
 
 
+def whole_somewhere(tree):
+    arrays = [array for array in jax.tree.leaves(tree) if isinstance(array, jax.Array) and array.shape[:1] == (m,)]
+    return [array.shape for array in arrays if array.sharding.shard_shape(array.shape)[0] != m // 8]
+
+
 one, many = pair(0.5)
 system = LinearSystem.of(many)
 start, _ = start_bidiagonalization(system)
 run = lambda system, start: continue_bidiagonalization(system, start, jnp.zeros(steps), None)
 factor = lambda system: ShiftedInverse.of(system, jnp.asarray(1e-3))
+operator = eqx.filter_jit(factor)(system)
+alone = kd.TransferProblem(many.student, x, y, None, lam=0)
+limits = {lam: [kd.fixed_point(problem) for problem in pair(lam)] for lam in (0.5, 0.0)}
+late, _ = start_tridiagonalization(limits[0.5][1].displacement)
 times = {"early": [0.0, 1.0, 10.0], "late": [0.0, 1.0, 1e3, 1e5], "limit": [1.0, jnp.inf]}
 flows = {name: [kd.kernel_flow(problem, t) for problem in (one, many)] for name, t in times.items()}
 told = {
@@ -69,17 +78,17 @@ told = {
     "product": exchanges(lambda system, v: system.product(v), system, many.student.weights),
     "step": exchanges(run, system, start),
     "factor": exchanges(factor, system),
-    "solve": exchanges(lambda operator, v: operator(v), eqx.filter_jit(factor)(system), many.student.weights),
+    "solve": exchanges(lambda operator, v: operator(v), operator, many.student.weights),
+    "whole somewhere": whole_somewhere((many, system, start, operator, late, limits[0.5][1], LinearSystem.of(alone))),
     "transfer": exchanges(_transfer, many, system),
     "plain": exchanges(_plain, many, system),
-    "stays": [b.network.weights.sharding.is_equivalent_to(over_units, 2) for _, b in flows.values()],
+    "moved": whole_somewhere([b.network for _, b in flows.values()]),
     "late": [bool(b.converged) and type(b._end).__name__ for _, b in flows.values()],
     "outputs": max(apart(b.outputs, a.outputs) for a, b in flows.values()),
     "weights": max(apart(b.network.weights, a.network.weights) for a, b in flows.values()),
     "rate": apart(*(kd.largest_rate(problem).value for problem in (many, one))),
 }
-for lam in (0.5, 0.0):
-    a, b = (kd.fixed_point(problem) for problem in pair(lam))
+for lam, (a, b) in limits.items():
     told[f"limit at {lam}"] = max(apart(getattr(b, name), getattr(a, name)) for name in ("outputs", "displacement"))
 print(json.dumps(told))
 """
@@ -149,10 +158,13 @@ def test_an_inverse_product_exchanges_one_vector_of_outputs(told):
     assert told["solve"] == [["f64[20]{0}", "all-reduce"]]
 
 
+def test_no_array_over_units_is_whole_on_any_device(told):
+    assert told["whole somewhere"] == told["moved"] == []
+
+
 def test_devices_change_nothing_but_rounding(told):
     assert told["late"] == ["KrylovEnd", "KrylovEnd", "TwoLayerNetwork"]
     assert max(told["outputs"], told["weights"], told["rate"], told["limit at 0.5"], told["limit at 0.0"]) < 1e-10
-    assert all(told["stays"])
 
 
 def test_processes_change_nothing_but_rounding(both):
