@@ -34,6 +34,11 @@ class TransferProblem(eqx.Module):
     ValueError
         For a wrong shape, values that are not finite, complex numbers, λ < 0, empty data, or a missing teacher.
 
+    Notes
+    -----
+    Arrays over units (the student's, and φ) may be sharded over their first axis; ``x``, ``y`` and λ are then the same
+    on all devices and in all processes.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd

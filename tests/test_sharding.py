@@ -72,6 +72,8 @@ alone = kd.TransferProblem(many.student, x, y, None, lam=0)
 limits = {lam: [kd.fixed_point(problem) for problem in pair(lam)] for lam in (0.5, 0.0)}
 late, _ = start_tridiagonalization(limits[0.5][1].displacement)
 times = {"early": [0.0, 1.0, 10.0], "late": [0.0, 1.0, 1e3, 1e5], "limit": [1.0, jnp.inf]}
+routes = [lambda problem: kd.gradient_flow(problem, [0.5]), lambda problem: kd.gradient_descent(problem, 0.01, 20)]
+trained = [[route(problem) for problem in (one, many)] for route in routes]
 flows = {name: [kd.kernel_flow(problem, t) for problem in (one, many)] for name, t in times.items()}
 told = {
     "devices": system.devices,
@@ -86,6 +88,7 @@ told = {
     "late": [bool(b.converged) and type(b._end).__name__ for _, b in flows.values()],
     "outputs": max(apart(b.outputs, a.outputs) for a, b in flows.values()),
     "weights": max(apart(b.network.weights, a.network.weights) for a, b in flows.values()),
+    "trained": max(apart(b.outputs, a.outputs) for a, b in trained),
     "rate": apart(*(kd.largest_rate(problem).value for problem in (many, one))),
 }
 for lam, (a, b) in limits.items():
@@ -164,7 +167,8 @@ def test_no_array_over_units_is_whole_on_any_device(told):
 
 def test_devices_change_nothing_but_rounding(told):
     assert told["late"] == ["KrylovEnd", "KrylovEnd", "TwoLayerNetwork"]
-    assert max(told["outputs"], told["weights"], told["rate"], told["limit at 0.5"], told["limit at 0.0"]) < 1e-10
+    names = ("outputs", "weights", "trained", "rate", "limit at 0.5", "limit at 0.0")
+    assert max(told[name] for name in names) < 1e-10
 
 
 def test_processes_change_nothing_but_rounding(both):

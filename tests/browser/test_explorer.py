@@ -183,7 +183,7 @@ def test_on_paper_the_picture_stands_for_the_explorer(visit, page):
 
 
 def test_every_chapter_has_an_explorer():
-    """Those of parts I to V; your-own-teacher reads a reader's file and needs none."""
+    """Those of parts I to V; your-own-teacher reads a reader's file, scaling counts, and neither needs one."""
     chapters = (
         "transfer gradient-flow kernels lazy-training linear-system limit laplace convergence finite-width spectra"
     )
