@@ -1,0 +1,57 @@
+"""How the time of one product grows with m and with n, and the limit and the slowest rates on a large problem."""
+
+import jax
+import numpy as np
+
+import kdlib as kd
+from benchmarks import record
+from benchmarks.problems import WORDS, problem, product
+from benchmarks.timing import quartiles, seconds
+from kdlib.linear_system import LinearSystem
+
+TIMES = np.geomspace(0.1, 1000, 40)
+LIMIT = 600.0  # seconds
+
+
+def run(say, widths=(300, 1000, 3000, 10_000, 30_000), samples=(100, 300, 1000, 3000, 10_000), large=(10_000, 1000)):
+    rows, targets = [], []
+    for letter, sizes in (("m", [(m, 1000) for m in widths]), ("n", [(1000, n) for n in samples])):
+        part = [product_row(m, n, say) for m, n in sizes]
+        logs = np.log([size[letter == "n"] for size in sizes])
+        exponents = [np.polyfit(logs, np.log(times), 1)[0] for times in zip(*(row["times"] for row in part))]
+        targets.append(record.target(f"exponent of a product's time in {letter}", quartiles(exponents), at_most=1.05))
+        rows += part
+    for name, function in (("fixed_point", kd.fixed_point), ("decay_rates", lambda given: kd.decay_rates(given, 10))):
+        rows.append(row := large_row(name, function, *large, say))
+        targets.append(record.target(f"{row['name']}: seconds", row["seconds"][1], at_most=120))
+    return record.result("Growth", f"d = 64, λ = 0.5, tanh; {WORDS}", rows, targets)
+
+
+def large_row(name, function, m, n, say):
+    """One call, on a tenth of the units first: what would take over `LIMIT` is extrapolated from that, linear in m."""
+    taken, how = 10 * seconds(lambda: jax.tree.leaves(function(problem(m // 10, n, 64))))[0], "extrapolated in m"
+    if taken <= LIMIT:
+        given = problem(m, n, 64)
+        (taken, _), how = seconds(lambda: jax.tree.leaves(function(given))), "measured"
+    row = {"name": f"{name}, m={m}, n={n}", "how": how, "seconds": [taken] * 3}
+    say(f"  {row['name']}: {record.describe(row)}")
+    return row
+
+
+def product_row(m, n, say):
+    """The time of one product, and how many a trajectory at 40 times up to 1000 takes."""
+    given = problem(m, n, 64)
+    system, v = LinearSystem.of(given), given.student.weights
+    seconds(lambda: product(system, v))
+    repeats = max(1, int(1e8 / (m * n)))
+    times = [seconds(lambda: [product(system, v) for _ in range(repeats)])[0] / repeats for _ in range(7)]
+    row = {"name": f"product, m={m}, n={n}", "how": "measured", "times": times, "seconds": quartiles(times)}
+    row["products"] = products_of_trajectory(given)
+    say(f"  {row['name']}: {record.describe(row)}")
+    return row
+
+
+def products_of_trajectory(given):
+    """Products of A and of Aᵀ in the first pass of `kernel_flow`, in pairs."""
+    end = kd.kernel_flow(given, TIMES)._end
+    return int(end.coefficients.size)

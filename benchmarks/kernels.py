@@ -1,0 +1,157 @@
+"""Kernels against neural-tangents, which needs an older JAX and so an environment and a process of its own.
+
+The two processes take turns: one measures while the other waits for its line.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+
+import kdlib as kd
+from benchmarks import record
+from benchmarks.timing import difference, quartiles, ratio, seconds
+
+PINS = ("jax==0.4.35", "jaxlib==0.4.35", "neural-tangents==0.6.5", "tf2jax==0.3.6", "numpy==1.26.4", "scipy==1.13.1")
+PLACE = record.ROOT / "_build" / "neural-tangents"
+KINDS = ("tangent_kernel, tanh, m=256", "limit_kernel, ReLU", "limit_kernel, erf")
+ASKED, MOST_SECONDS = 1e-10, 20.0
+
+# Reads arrays, then for each line with the number of a kind computes it and answers with its seconds; an empty line ends.
+THEIRS = """
+import sys, time
+import jax
+jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import numpy as np
+import neural_tangents as nt
+from neural_tangents import stax
+
+folder = sys.argv[1]
+given = np.load(folder + "/given.npz")
+x, weights, b = (jnp.asarray(given[name]) for name in ("x", "weights", "b"))
+d = x.shape[1]
+
+def limit(layer):
+    # the first layer's kernel: the whole one without what the last layer adds
+    hidden = stax.Dense(1, W_std=np.sqrt(d), b_std=None)
+    *_, kernel = stax.serial(hidden, layer, stax.Dense(1, W_std=1.0, b_std=None))
+    def first_layer(x):
+        both = kernel(x, None, ("nngp", "ntk"))
+        return both.ntk - both.nngp
+    return jax.jit(first_layer)
+
+empirical = jax.jit(nt.empirical_ntk_fn(
+    lambda weights, x: (jnp.tanh(x @ weights.T) @ b)[:, None], trace_axes=(-1,), vmap_axes=0,
+    implementation=nt.NtkImplementation.JACOBIAN_CONTRACTION))
+relu, erf = limit(stax.Relu()), limit(stax.Erf())
+kinds = [lambda: empirical(x, None, weights), lambda: relu(x), lambda: erf(x)]
+print("ready", flush=True)
+for line in sys.stdin:
+    if not line.strip():
+        break
+    kind = int(line)
+    start = time.perf_counter()
+    values = kinds[kind]().block_until_ready()
+    taken = time.perf_counter() - start
+    np.save(f"{folder}/{kind}.npy", np.asarray(values))
+    print(taken, flush=True)
+"""
+
+
+def run(say, n=2000, dims=(64, 784), rounds=7) -> dict:
+    words = f"n = {n} unit-norm Gaussian inputs, 64-bit, values equal to 1e-10; neural-tangents 0.6.5 on JAX 0.4.35"
+    missing = install(say)
+    rows, targets = [], []
+    for d in dims:
+        part, asked = rows_of(n, d, rounds, missing, say)
+        rows, targets = rows + part, targets + asked
+    return record.result("Kernels", words, rows, targets)
+
+
+def install(say) -> str | None:
+    """Make the environment once; what went wrong, if anything."""
+    if (PLACE / ".ready").exists():
+        return None
+    say("  installing neural-tangents in an environment of its own")
+    shutil.rmtree(PLACE, ignore_errors=True)
+    for command in (
+        [sys.executable, "-m", "venv", str(PLACE)],
+        [str(PLACE / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PINS],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            return "not run: neural-tangents could not be installed"
+    (PLACE / ".ready").touch()
+    return None
+
+
+def rows_of(n, d, rounds, missing, say):
+    x = jax.random.normal(jax.random.key(0), (n, d))
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    net = kd.TwoLayerNetwork.init(jax.random.key(1), 256, d)
+    ours = [
+        lambda: kd.tangent_kernel(net, x),
+        lambda: kd.limit_kernel(x, activation="relu"),
+        lambda: kd.limit_kernel(x, activation="erf"),
+    ]
+    rows, targets = [], []
+    theirs = None if missing else NeuralTangents(x, net)
+    for kind, (name, function) in enumerate(zip(KINDS, ours)):
+        _, values = seconds(function)
+        mine = {"name": f"kdlib {name}, d={d}", "how": "measured", "times": []}
+        other = {"name": f"neural-tangents {name}, d={d}", "how": missing or "measured", "times": []}
+        again = True
+        if theirs is not None:
+            again = theirs.seconds(kind) <= MOST_SECONDS  # the first, which compiles
+            mine["error"] = other["error"] = difference(values, theirs.values(kind))
+            mine["accurate"] = other["accurate"] = mine["error"] <= ASKED
+        for turn in range(rounds):
+            mine["times"].append(seconds(function)[0])
+            if theirs is not None and (again or turn == 0):
+                other["times"].append(theirs.seconds(kind))
+        mine["seconds"] = quartiles(mine["times"])
+        rows += [mine, other]
+        say(f"  {mine['name']}: {record.describe(mine)}")
+        if theirs is not None:
+            other["seconds"] = quartiles(other["times"])
+            say(f"  {other['name']}: {record.describe(other)}")
+            if mine["accurate"]:
+                what = f"{name}, d={d}: times faster than neural-tangents"
+                targets.append(record.target(what, ratio(other, mine), at_least=2))
+    if theirs is not None:
+        theirs.close()
+    return rows, targets
+
+
+class NeuralTangents:
+    """The other process."""
+
+    def __init__(self, x, net):
+        np.savez(PLACE / "given.npz", x=x, weights=net.weights, b=net.output_weights)
+        self.process = subprocess.Popen(
+            [str(PLACE / "bin/python"), "-c", THEIRS, str(PLACE)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1,
+        )  # fmt: skip
+        self._answer()
+
+    def _answer(self):
+        line = self.process.stdout.readline().strip()
+        if not line:
+            raise RuntimeError("neural-tangents stopped without an answer")
+        return line
+
+    def seconds(self, kind: int) -> float:
+        self.process.stdin.write(f"{kind}\n")
+        self.process.stdin.flush()
+        return float(self._answer())
+
+    def values(self, kind: int):
+        return np.load(PLACE / f"{kind}.npy")
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()

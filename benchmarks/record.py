@@ -1,0 +1,144 @@
+"""The record of a run: what was asked, what was measured, on which machine; and how it compares with the accepted one.
+
+The record is JSON: ``machine``, ``versions``, ``date`` and ``results``, by benchmark. A result has ``title``,
+``problem`` (what was solved, in words), ``rows`` (contestants) and ``targets``; a target has ``what``, ``at_least`` or
+``at_most``, and ``measured``: first quartile, median, third quartile of a ratio, or of another number.
+"""
+
+import datetime
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ACCEPTED = ROOT / "benchmarks" / "accepted.json"
+LATEST = ROOT / "_build" / "bench.json"
+REGRESSION = 0.75  # of the accepted ratio
+
+
+def result(title: str, problem: str, rows: list[dict], targets: list[dict], **more) -> dict:
+    """A benchmark's part of the record; the times of single rounds are not kept."""
+    rows = [{key: value for key, value in row.items() if key != "times"} for row in rows]
+    return {"title": title, "problem": problem, "rows": rows, "targets": targets, **more}
+
+
+def target(what: str, measured, *, at_least: float | None = None, at_most: float | None = None) -> dict:
+    """What was asked, and the quartiles of what was measured; one number stands for all three."""
+    measured = [float(value) for value in measured] if isinstance(measured, list) else [float(measured)] * 3
+    asked = {"at_least": at_least} if at_most is None else {"at_most": at_most}
+    return {"what": what, **asked, "measured": measured}
+
+
+def reached(target: dict) -> bool:
+    median = target["measured"][1]
+    return median >= target["at_least"] if "at_least" in target else median <= target["at_most"]
+
+
+def machine() -> dict:
+    """The machine without its name: processor, cores, memory, system."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(memory, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor():
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return platform.processor() or platform.machine()
+    pairs = (line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
+    about = {key.strip(): value.strip() for key, value in pairs}
+    vectors = [name for name in ("avx512f", "avx2") if name in about.get("flags", "").split()]
+    return " ".join([about.get("model name", platform.machine()), *vectors[:1]])
+
+
+def empty() -> dict:
+    """A record of this machine and day without results."""
+    packages = ("kdlib", "jax", "diffrax", "numpy", "scipy")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "results": {},
+    }
+
+
+def read(path: Path) -> dict | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def write(record: dict, path: Path) -> None:
+    """Write atomically: what stands there is always one whole record. Four digits are kept of each number."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(_rounded(record), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    fresh.replace(path)
+
+
+def _rounded(value):
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def score(target: dict, accepted: dict) -> float:
+    """How good the measured number is relative to the accepted one: 1 is as good, below 1 is worse."""
+    now, before = target["measured"][1], accepted["measured"][1]
+    better, worse = (now, before) if "at_least" in target else (before, now)
+    if worse > 0:
+        return better / worse
+    return 1.0 if better >= worse else 0.0
+
+
+def regressions(record: dict, accepted: dict) -> list[str]:
+    """A line for each target that fell below `REGRESSION` of its accepted number, or that is gone."""
+    lines = []
+    for name, result in record["results"].items():
+        before = {target["what"]: target for target in accepted["results"].get(name, {"targets": []})["targets"]}
+        for target in result["targets"]:
+            old = before.pop(target["what"], None)
+            if old is not None and score(target, old) < REGRESSION:
+                lines.append(f"{name}: {target['what']}: {target['measured'][1]:.3g}, was {old['measured'][1]:.3g}")
+        lines += [f"{name}: {what}: no longer measured" for what in before]
+    return lines
+
+
+def table(record: dict) -> str:
+    """Contestants and targets as lines of text."""
+    lines = []
+    for name, result in record["results"].items():
+        lines += ["", f"{name}: {result['title']}", f"  {result['problem']}"]
+        lines += [f"    {row['name']:44} {describe(row)}" for row in result["rows"]]
+        for target in result["targets"]:
+            verdict = "reached" if reached(target) else "NOT REACHED"
+            lines.append(f"  {target['what']}: {spread(target['measured'])}, asked {asked(target)}: {verdict}")
+    return "\n".join(lines)
+
+
+def spread(quartiles: list[float]) -> str:
+    """The median, and in brackets the quartiles where they differ."""
+    low, median, high = (f"{value:.3g}" for value in quartiles)
+    return median if low == high else f"{median} [{low}, {high}]"
+
+
+def asked(target: dict) -> str:
+    return f"≥ {target['at_least']:g}" if "at_least" in target else f"≤ {target['at_most']:g}"
+
+
+def describe(row: dict) -> str:
+    """A contestant's time and how it came about, in a few words."""
+    if "seconds" not in row:
+        return row["how"]
+    said = f"{spread(row['seconds'])} s"
+    if "error" in row:
+        said += f", error {row['error']:.0e}" + ("" if row["accurate"] else ": misses the accuracy")
+    if "products" in row:
+        said += f", {row['products']} products"
+    return said if row["how"] == "measured" else f"{said}, {row['how']}"

@@ -1,0 +1,90 @@
+"""How contestants are timed: one process, in turns, after their answers have been checked.
+
+A contestant is a function without arguments that returns its answer as NumPy or JAX arrays.
+"""
+
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+PATIENCE = 20.0  # seconds; what takes longer is timed once
+
+
+def seconds(contestant: Callable):
+    """Run it once: its time, and its answer when all of it is there."""
+    start = time.perf_counter()
+    answer = jax.block_until_ready(contestant())
+    return time.perf_counter() - start, answer
+
+
+def quartiles(values) -> list[float]:
+    """First quartile, median, third quartile."""
+    return [float(value) for value in np.quantile(np.asarray(values, float), [0.25, 0.5, 0.75])]
+
+
+def difference(answer, reference) -> float:
+    """‖answer - reference‖ relative to ‖reference‖."""
+    answer, reference = np.asarray(answer), np.asarray(reference)
+    return float(np.linalg.norm(answer - reference) / np.linalg.norm(reference))
+
+
+def compete(contestants: dict[str, Callable], *, error: Callable, asked: float, rounds: int, say=print) -> list[dict]:
+    """Check and time contestants in interleaved rounds.
+
+    Parameters
+    ----------
+    contestants : dict of callables
+    error : callable
+        Maps an answer to its error.
+    asked : float
+        The error above which a time does not count.
+    rounds : int
+        How many times each runs after the first, which compiles and is checked; above `PATIENCE` the first is enough.
+    say : callable
+        Told of each contestant as its first run ends.
+
+    Returns
+    -------
+    list of dict
+        A row for each contestant: ``name``, ``error``, ``accurate``, ``how``, ``times`` (round by round) and
+        ``seconds`` (their quartiles).
+    """
+    rows, taken = [], {}
+    for name, contestant in contestants.items():
+        first, answer = seconds(contestant)
+        missed = error(answer)
+        rows.append({"name": name, "error": missed, "accurate": missed <= asked, "how": "measured", "times": [first]})
+        say(f"  {name}: first run {first:.3g} s, error {missed:.1e}" + ("" if missed <= asked else ", too large"))
+        if first <= PATIENCE:
+            taken[name] = []
+    for _ in range(rounds):
+        for name, times in taken.items():
+            times.append(seconds(contestants[name])[0])
+    for row in rows:
+        row["times"] = taken.get(row["name"]) or row["times"]
+        row["seconds"] = quartiles(row["times"])
+    return rows
+
+
+def ratio(row: dict, other: dict) -> list[float]:
+    """Quartiles of how many times longer ``row`` took than ``other``, round by round."""
+    times, others = row["times"], other["times"]
+    if len(times) != len(others):  # one of the two was timed once
+        return quartiles(np.divide.outer(times, others))
+    return quartiles(np.divide(times, others))
+
+
+def best(rows: list[dict]) -> dict:
+    """The fastest of those that are accurate enough.
+
+    Raises
+    ------
+    ValueError
+        If none is.
+    """
+    accurate = [row for row in rows if row["accurate"]]
+    if not accurate:
+        raise ValueError(f"no contestant reaches the accuracy asked for: {[row['name'] for row in rows]}")
+    return min(accurate, key=lambda row: row["seconds"][1])
