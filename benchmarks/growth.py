@@ -46,6 +46,7 @@ def product_row(m, n, say):
     repeats = max(1, int(1e8 / (m * n)))
     times = [seconds(lambda: [product(system, v) for _ in range(repeats)])[0] / repeats for _ in range(7)]
     row = {"name": f"product, m={m}, n={n}", "how": "measured", "times": times, "seconds": quartiles(times)}
+    row |= {"m": m, "n": n, "d": 64}
     row["products"] = products_of_trajectory(given)
     say(f"  {row['name']}: {record.describe(row)}")
     return row
