@@ -10,7 +10,7 @@ export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/_build/programs
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab notebooks serve zip pdf verify lint lock clean
+.PHONY: help book test lab notebooks serve zip pdf verify bench lint lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ verify: $(READY) browser  ## the long sweeps over random problems and pages; wri
 	@$(PYTEST) --sweep tests/claims  # first, for the book shows its outcome
 	@$(MAKE) --no-print-directory book
 	@$(PYTEST) --sweep --ignore tests/claims
+
+bench: $(READY)  ## time kdlib beside its alternatives; compares with benchmarks/accepted.json
+	@$(BIN)/python -m benchmarks
 
 lab: $(READY)  ## open the chapters as notebooks in JupyterLab
 	@mkdir -p .venv/share/jupyter/lab/settings && cp tools/lab.json .venv/share/jupyter/lab/settings/overrides.json

@@ -16,6 +16,7 @@ from kdlib.linear_system import LinearSystem
 
 TIMES = np.geomspace(0.1, 1000, 40)
 ACCURACY = 1e-6
+STEPS = 120  # of the reference
 METHODS = ("Tsit5", "Dopri8", "RK45", "DOP853", "expm_multiply")
 LIMIT = 600.0  # seconds; what would take longer is extrapolated
 
@@ -25,7 +26,7 @@ def run(say) -> dict:
     for m, n, asked in ((2000, 400, 25), (20_000, 1000, 40)):
         part = large(m, n, 64, tolerances, say)
         rows += part
-        rival = best(part[1:])
+        rival = best(part[1:-1])
         targets.append(
             record.target(f"m={m}, n={n}: times faster than {rival['name']}", ratio(rival, part[0]), at_least=asked)
         )
@@ -112,7 +113,7 @@ def _integrate(system, force, times, tolerance, solver):
     return solution.ys, solution.stats["num_steps"]
 
 
-def lanczos(flow, times, steps=120):
+def lanczos(flow, times, steps=STEPS):
     """The reference: outputs by the textbook Lanczos method, which keeps its basis and reorthogonalises it twice.
 
     With M Q = Q T and Qᵀc = β e₁:  v(t) = β Q V ((1 - exp(-tμ))/μ) Vᵀe₁ for T = V diag(μ) Vᵀ. Its error is what the
@@ -164,7 +165,8 @@ def large(m, n, d, tolerances, say) -> list[dict]:
                 break
             tolerances[method] /= 10
         rows.append(row)
-    return rows
+    reference = {"name": f"{label}the reference, Lanczos with its basis kept", "how": "measured", "products": STEPS}
+    return [*rows, reference | {"seconds": [taken] * 3}]
 
 
 def follow(flow, method, tolerance, error, label, say) -> dict:

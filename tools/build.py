@@ -2,7 +2,7 @@
 
 Jupyter Book does the work; this module adds what its command line does not do. Chapters run side by side, and their
 outputs are kept under a key that also covers kdlib and the pinned packages, which jupyter-cache alone does not see;
-the page of the ledger runs every time.
+the pages of the ledger and of the benchmarks run every time.
 Pages are rendered beside the old ones and swapped in only when nothing failed: after an error the old pages stay.
 A second call on an unchanged tree is recognised by the hash of everything that the book is made of.
 """
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = Path("_build/html")
 STAMP = ".inputs"  # inside the pages, so that it is swapped in with them
 PARALLEL = 2
-LEDGER = "from tools import ledger"  # in a page that shows the ledger
+REPOSITORY = 'sys.path.insert(0, "..")'  # in a page that shows the ledger, or the record of the benchmarks
 HALF_FORMULA = re.compile(r'\$<span class="math')
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -71,6 +71,7 @@ def book_files(root: Path) -> list[Path]:
     return [
         *(root / name for name in ("_config.yml", "_toc.yml", "requirements.txt", "pyproject.toml")),
         *(root / name for name in ("README.md", "LICENSE", "CHANGELOG.md")),
+        *_files(root / "benchmarks"),
         *_files(root / "book"),
         *_files(root / "kdlib"),
         *_files(root / "tests"),
@@ -142,7 +143,7 @@ def execute(root: Path, cache_path: Path) -> None:
                 cache.match_cache_notebook(notebook)
             except KeyError:
                 waiting[path] = notebook
-            if LEDGER in text:  # what it shows lies outside of what the cache knows, and it is quick
+            if REPOSITORY in text:  # what it shows lies outside of what the cache knows, and it is quick
                 waiting[path] = notebook
     if not waiting:
         return

@@ -17,7 +17,7 @@ from jupyter_cache import get_cache
 from tools import notebooks
 
 FOLDER = "downloads"  # in the rendered pages
-IN_THE_REPOSITORY = {"claims"}  # it shows the ledger, which lies in the repository: elsewhere it cannot run
+IN_THE_REPOSITORY = {"claims", "performance"}  # ledger and benchmarks lie in the repository: elsewhere they cannot run
 
 
 def setup(app):
