@@ -217,7 +217,7 @@ def _relu_block(first, second):
     """The gram matrix times the share 1/2 - angle/2π of the units that are on at both inputs."""
     (x, radii), (x2, radii2) = first, second
     gram = x @ x2.T
-    cosines = _cosines(gram, radii, radii2)
+    cosines = _cosines(gram, radii, radii2, x.shape[1])
     inside = jnp.abs(cosines) < 1
     # the sine of π/2 - angle, or where the angle is close to 0 or π, of half the angle to there
     steep = jnp.abs(cosines) > 0.5
@@ -239,7 +239,7 @@ def _hermite_block(first, second):
     """The gram matrix times sum_j c_j(r) c_j(r') cos^j, by Horner's rule."""
     (x, radii, coefficients), (x2, radii2, coefficients2) = first, second
     gram = x @ x2.T
-    cosines = _cosines(gram, radii, radii2)
+    cosines = _cosines(gram, radii, radii2, x.shape[1])
 
     def horner(total, pair):
         c, c2 = pair
@@ -249,12 +249,12 @@ def _hermite_block(first, second):
     return gram * total
 
 
-def _cosines(gram, radii, radii2):
+def _cosines(gram, radii, radii2, dim):
     """Cosines of the angles between rows; parallel rows get exactly ±1, a zero row gets 0."""
     lengths = jnp.outer(radii, radii2)
     cosines = jnp.where(lengths > 0, gram / jnp.where(lengths > 0, lengths, 1.0), 0.0)
-    # arccos turns a rounding error of eps next to ±1 into an angle of sqrt(eps).
-    nearly_parallel = jnp.abs(cosines) > 1 - 4 * jnp.finfo(cosines.dtype).eps
+    # arccos turns a rounding error of eps next to ±1 into an angle of sqrt(eps); those of a sum grow like sqrt(dim).
+    nearly_parallel = jnp.abs(cosines) > 1 - (4 + dim**0.5) * jnp.finfo(cosines.dtype).eps
     return jnp.where(nearly_parallel, jnp.sign(cosines), cosines)
 
 

@@ -66,6 +66,27 @@ def test_limit_kernel_of_the_relu_at_known_angles():
     np.testing.assert_allclose(kd.limit_kernel(x, x2, activation="relu")[0], expected, atol=1e-14)
 
 
+@pytest.mark.parametrize("dim", [64, 784, 3000])
+def test_limit_kernel_of_the_relu_at_equal_inputs_of_many_coordinates(dim):
+    x = np.random.default_rng(0).normal(size=(600, dim))
+    twice = kd.limit_kernel(np.concatenate([x, x]), activation="relu")  # more than one block
+    for part in (twice, twice[:600, 600:]):
+        np.testing.assert_allclose(np.diag(part)[:600], np.sum(x**2, axis=1) / 2, rtol=1e-13)
+    np.testing.assert_allclose(twice, twice.T, rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["relu", "erf", "tanh"])
+def test_blocks_do_not_show(activation):
+    x = np.random.default_rng(0).normal(size=(513, 3)) / 2
+    net = kd.TwoLayerNetwork.init(jax.random.key(0), 5, 3, activation=activation)
+    whole, limit = kd.tangent_kernel(net, x), kd.limit_kernel(x, activation=activation)
+    for rows in ([0, 170, 171, 512], [255, 256, 342]):
+        np.testing.assert_allclose(kd.tangent_kernel(net, x[rows], x), whole[np.array(rows)], atol=1e-13)
+        np.testing.assert_allclose(
+            kd.limit_kernel(x[rows], x, activation=activation), limit[np.array(rows)], atol=1e-12
+        )
+
+
 def test_closed_form_of_erf_equals_its_hermite_series():
     x = np.random.default_rng(0).normal(size=(12, 5))
     series = kd.limit_kernel(x, activation=lambda z: jax.scipy.special.erf(z))
