@@ -57,7 +57,7 @@ def run(say, size=(500, 100, 64)) -> dict:
                      "compiling": compiling})  # fmt: skip
         rows.append({"name": f"{name}, second problem", "how": "measured", "seconds": [second] * 3, "programs": again})
         say(f"  {name}: {first:.3g} s with {programs} programs compiled, then {second:.3g} s with {again}")
-        targets.append(record.target(f"{name}: seconds of the first call", first, at_most=3))
+        targets.append(record.target(f"{name}: first call", first, at_most=3, unit="s"))
         targets.append(record.target(f"{name}: programs compiled for a second problem", again, at_most=0))
     words = f"m = {m}, n = {n}, d = {d}, nothing compiled before, no cache of programs; {WORDS}"
     return record.result("Compilation", words, rows, targets)

@@ -23,7 +23,7 @@ def run(say, widths=(300, 1000, 3000, 10_000, 30_000), samples=(100, 300, 1000, 
         rows += part
     for name, function in (("fixed_point", kd.fixed_point), ("decay_rates", lambda given: kd.decay_rates(given, 10))):
         rows.append(row := large_row(name, function, *large, say))
-        targets.append(record.target(f"{row['name']}: seconds", row["seconds"][1], at_most=120))
+        targets.append(record.target(row["name"], row["seconds"][1], at_most=120, unit="s"))
     return record.result("Growth", f"d = 64, λ = 0.5, tanh; {WORDS}", rows, targets)
 
 

@@ -30,7 +30,7 @@ def run(say, sizes=((100, 100, 64, 1.2), (20_000, 1000, 64, 1.2), (200_000, 1000
         row, held = measure(FLOW.format(m=m, n=n, d=d, unit=1 if sys.platform == "darwin" else 1024), name)
         say(f"  {name}: {record.describe(row)}")
         rows.append(row | {"m": m, "n": n, "d": d})
-        targets += [record.target(f"{name}: GB of the whole process", held, at_most=asked)] if held else []
+        targets += [record.target(f"{name}: resident", held, at_most=asked, unit="GB")] if held else []
     return record.result("Memory", f"the most that was resident, problem and start included; {WORDS}", rows, targets)
 
 

@@ -24,11 +24,11 @@ def result(title: str, problem: str, rows: list[dict], targets: list[dict], **mo
     return {"title": title, "problem": problem, "rows": rows, "targets": targets, **more}
 
 
-def target(what: str, measured, *, at_least: float | None = None, at_most: float | None = None) -> dict:
+def target(what: str, measured, *, at_least: float | None = None, at_most: float | None = None, unit="") -> dict:
     """What was asked, and the quartiles of what was measured; one number stands for all three."""
     measured = [float(value) for value in measured] if isinstance(measured, list) else [float(measured)] * 3
     asked = {"at_least": at_least} if at_most is None else {"at_most": at_most}
-    return {"what": what, **asked, "measured": measured}
+    return {"what": what, **asked, "unit": unit, "measured": measured}
 
 
 def reached(target: dict) -> bool:
@@ -98,13 +98,17 @@ def score(target: dict, accepted: dict) -> float:
 
 
 def regressions(record: dict, accepted: dict) -> list[str]:
-    """A line for each target that fell below `REGRESSION` of its accepted number, or that is gone."""
-    lines = []
+    """A line for each target that fell below `REGRESSION` of its accepted number, or that is gone.
+
+    Seconds are compared only with those of the same machine; ratios, counts and memory with those of any.
+    """
+    lines, same = [], record["machine"] == accepted["machine"]
     for name, result in record["results"].items():
         before = {target["what"]: target for target in accepted["results"].get(name, {"targets": []})["targets"]}
         for target in result["targets"]:
             old = before.pop(target["what"], None)
-            if old is not None and score(target, old) < REGRESSION:
+            compared = old is not None and (same or target["unit"] != "s")
+            if compared and score(target, old) < REGRESSION:
                 lines.append(f"{name}: {target['what']}: {target['measured'][1]:.3g}, was {old['measured'][1]:.3g}")
         lines += [f"{name}: {what}: no longer measured" for what in before]
     return lines
@@ -118,7 +122,7 @@ def table(record: dict) -> str:
         lines += [f"    {row['name']:44} {describe(row)}" for row in result["rows"]]
         for target in result["targets"]:
             verdict = "reached" if reached(target) else "NOT REACHED"
-            lines.append(f"  {target['what']}: {spread(target['measured'])}, asked {asked(target)}: {verdict}")
+            lines.append(f"  {target['what']}: {measured(target)}, asked {asked(target)}: {verdict}")
     return "\n".join(lines)
 
 
@@ -128,8 +132,13 @@ def spread(quartiles: list[float]) -> str:
     return median if low == high else f"{median} [{low}, {high}]"
 
 
+def measured(target: dict) -> str:
+    return f"{spread(target['measured'])} {target['unit']}".strip()
+
+
 def asked(target: dict) -> str:
-    return f"≥ {target['at_least']:g}" if "at_least" in target else f"≤ {target['at_most']:g}"
+    number = f"≥ {target['at_least']:g}" if "at_least" in target else f"≤ {target['at_most']:g}"
+    return f"{number} {target['unit']}".strip()
 
 
 def describe(row: dict) -> str:

@@ -76,6 +76,14 @@ def test_comparison_finds_a_planted_regression():
     assert record.regressions(accepted, record.empty()) == []
 
 
+def test_seconds_are_compared_on_the_same_machine_only():
+    accepted = run_of(record.target("first call", 1.0, at_most=3, unit="s"), record.target("faster", 9.0, at_least=3))
+    slower = run_of(record.target("first call", 2.0, at_most=3, unit="s"), record.target("faster", 3.0, at_least=3))
+    assert len(record.regressions(slower, accepted)) == 2
+    elsewhere = slower | {"machine": slower["machine"] | {"cores": 1000}}
+    assert record.regressions(elsewhere, accepted) == ["product: faster: 3, was 9"]
+
+
 @pytest.fixture
 def paths(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "ROOT", tmp_path)
