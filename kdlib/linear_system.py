@@ -76,7 +76,7 @@ class LinearSystem(eqx.Module):
         return self.advance(v)[-1]
 
     def advance(self, v, image=None, share=0.0):
-        """One step of a recurrence in one sweep over blocks of units, each read from memory once.
+        """One step of a recurrence in one sweep over blocks of units: the image is read from memory once.
 
         Returns
         -------

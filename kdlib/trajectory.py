@@ -143,7 +143,7 @@ def kernel_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | N
     -----
     A step costs 6·m·n·d flops, in blocks of units. Arrays that are sharded over units (``jax.sharding``), by several
     devices or processes, stay where they are: devices exchange their sums of outputs. A pole γ costs a factorization
-    of m·n²·min(n, d) flops, and serves a few decades of time. Under ``jit``, ``grad`` and ``vmap`` there is one
+    of O(m·n²·min(n, d)) flops, and serves a few decades of time. Under ``jit``, ``grad`` and ``vmap`` there is one
     Golub-Kahan run with the number of steps fixed beforehand; ``error`` then says what was reached. Derivatives of
     outputs, energies and movement in λ, labels, features of the teacher and times go through the Laplace transform,
     see :func:`laplace_flow`.
