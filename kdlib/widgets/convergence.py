@@ -6,12 +6,13 @@ from scipy.optimize import brentq
 
 from kdlib import datasets
 from kdlib.bounds.rates import kernel_eigenvalues, output_rates
-from kdlib.explorer import Explorer, Grid, Value, axis, cursor, line, marks, renard, row, rule, view
+from kdlib.explorer import Explorer, Grid, Value, renard
 from kdlib.filters import alignment
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.spectrum import slow_modes
 from kdlib.teachers import trained_teacher
+from kdlib.views import axis, cursor, line, marks, row, rule, view
 
 _STRENGTHS = renard(-2, 2)[::2]
 _TOLERANCES = (0.001, 0.003, 0.01, 0.03, 0.1)

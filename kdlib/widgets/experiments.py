@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib import datasets
-from kdlib.explorer import Explorer, Grid, Value, axis, cursor, line, marks, row, rule, segments, view
+from kdlib.explorer import Explorer, Grid, Value
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.teachers import kernel_machine_teacher, random_fourier_features, trained_teacher
 from kdlib.training import gradient_descent
 from kdlib.trajectory import kernel_flow
+from kdlib.views import axis, cursor, line, marks, row, rule, segments, view
 
 _EVEN_ODD = ((0, 2, 4, 6, 8), (1, 3, 5, 7, 9))
 _TRAIN, _TEST, _WIDTH, _FLIPPED, _FEW, _DRAWS = 60, 1000, 150, 12, 15, 3

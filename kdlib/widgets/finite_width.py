@@ -5,10 +5,11 @@ import numpy as np
 
 from kdlib import datasets
 from kdlib.bounds import finite_width_gap, finite_width_gap_posterior
-from kdlib.explorer import Explorer, Grid, Value, axis, cursor, line, marks, row, rule, view
+from kdlib.explorer import Explorer, Grid, Value
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
+from kdlib.views import axis, cursor, line, marks, row, rule, view
 
 _WIDTHS = (16, 32, 64, 128, 256)
 _MOST = _WIDTHS[-1]

@@ -6,12 +6,13 @@ import numpy as np
 
 from kdlib import datasets
 from kdlib.bounds.generalization import _error_and_bound
-from kdlib.explorer import Explorer, Grid, Value, axis, line, marks, row, rule, view
+from kdlib.explorer import Explorer, Grid, Value
 from kdlib.limit import fixed_point
 from kdlib.linear_system import Readout
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.training import gradient_descent
+from kdlib.views import axis, line, marks, row, rule, view
 
 _SAMPLES, _WIDTH = 360, 20
 _STRENGTHS = (*(float(f"{k}e{power}") for power in range(-3, 3) for k in (1, 3)), 1000.0)

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib import datasets
-from kdlib.explorer import Explorer, Grid, Value, axis, cursor, line, marks, row, view
+from kdlib.explorer import Explorer, Grid, Value
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.training import gradient_descent, gradient_flow
+from kdlib.views import axis, cursor, line, marks, row, view
 
 _WIDTH, _HORIZON = 60, 4.0  # units of the student; T, in gradient-flow time
 _COUNTS = (800, 400, 200, 100, 80, 64, 50, 40, 32, 25, 20, 16, 14, 12, 10, 8)  # steps until T

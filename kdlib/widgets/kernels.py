@@ -7,9 +7,10 @@ import numpy as np
 
 from kdlib import datasets
 from kdlib.claims.kernels import SLOPE
-from kdlib.explorer import Explorer, Grid, Value, axis, cursor, line, marks, row, view
+from kdlib.explorer import Explorer, Grid, Value
 from kdlib.kernels import limit_kernel, tangent_kernel
 from kdlib.network import TwoLayerNetwork
+from kdlib.views import axis, cursor, line, marks, row, view
 
 _ACTIVATIONS = ("tanh", "relu", "erf")
 _WIDTHS = tuple(2.0**k for k in range(13))

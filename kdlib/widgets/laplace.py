@@ -8,12 +8,13 @@ import numpy as np
 
 from kdlib import datasets
 from kdlib.characteristic import characteristic_values
-from kdlib.explorer import Explorer, Grid, Value, axis, cursor, line, marks, renard, row, segments, view
+from kdlib.explorer import Explorer, Grid, Value, renard
 from kdlib.kernels import tangent_kernel, unit_kernels
 from kdlib.laplace import characteristic_matrix
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.spectrum import decay_rates
+from kdlib.views import axis, cursor, line, marks, row, segments, view
 
 _STRENGTHS = renard(-2, 1)[::2]
 _RATES = (3e-4, 40.0)  # what the axes show, 1/time

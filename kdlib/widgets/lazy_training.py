@@ -4,12 +4,13 @@ import jax
 import numpy as np
 
 from kdlib import datasets
-from kdlib.explorer import Explorer, Grid, Value, axis, line, marks, row, view
+from kdlib.explorer import Explorer, Grid, Value
 from kdlib.kernels import tangent_kernel
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
 from kdlib.trajectory import kernel_flow
+from kdlib.views import axis, line, marks, row, view
 
 _WIDTHS = (16, 32, 64, 128, 256, 512, 1024)
 _MOST = _WIDTHS[-1]

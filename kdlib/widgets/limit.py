@@ -6,12 +6,13 @@ import jax
 import numpy as np
 
 from kdlib import datasets
-from kdlib.explorer import Explorer, Grid, Smooth, Value, axis, line, marks, renard, row, rule, segments, view
+from kdlib.explorer import Explorer, Grid, Smooth, Value, renard
 from kdlib.limit import fixed_point
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
 from kdlib.trajectory import kernel_flow
+from kdlib.views import axis, line, marks, row, rule, segments, view
 
 _MOST_NOISE = 1.0  # in units of the labels, which are ±1
 _FEW = 512  # weights: so few that the slowest modes cost nothing

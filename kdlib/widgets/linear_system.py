@@ -4,11 +4,12 @@ import jax
 import numpy as np
 
 from kdlib import datasets
-from kdlib.explorer import Explorer, Grid, Value, axis, cursor, line, marks, renard, row, rule, view
+from kdlib.explorer import Explorer, Grid, Value, renard
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.spectrum import slow_modes
 from kdlib.trajectory import kernel_flow
+from kdlib.views import axis, cursor, line, marks, row, rule, view
 
 _WIDTH, _SEED, _STRANGER = 12, 0, 100
 _ONE, _OTHERS = 8, (2, 5, 11)  # the output that is followed, and some beside it

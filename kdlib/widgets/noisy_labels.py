@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib import datasets
-from kdlib.explorer import Explorer, Grid, Value, axis, cursor, line, marks, row, rule, segments, view
+from kdlib.explorer import Explorer, Grid, Value
 from kdlib.network import TwoLayerNetwork
 from kdlib.posterior import gaussian_posterior
 from kdlib.problem import TransferProblem
 from kdlib.risk import inverse_variance_strength, noise_risk
+from kdlib.views import axis, cursor, line, marks, row, rule, segments, view
 
 _SIZES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
 _STRENGTHS = (*(float(f"{k}e{power}") for power in (-2, -1, 0, 1) for k in (1, 2, 3, 5)), 100.0)

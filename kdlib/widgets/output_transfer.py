@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from kdlib import datasets
-from kdlib.explorer import Explorer, Grid, Value, axis, line, marks, row, view
+from kdlib.explorer import Explorer, Grid, Value
 from kdlib.limit import fixed_point
 from kdlib.linear_system import Readout
 from kdlib.network import TwoLayerNetwork
@@ -12,6 +12,7 @@ from kdlib.output_transfer import soft_label_problem
 from kdlib.problem import TransferProblem
 from kdlib.spectrum import slow_modes
 from kdlib.trajectory import kernel_flow
+from kdlib.views import axis, line, marks, row, view
 
 _ORDER = (1, 5, 9, 3, 7, 11)  # of the circle's dozen points: any first few of these lie around it
 _STRENGTHS = (0.0, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 
 from kdlib import datasets
-from kdlib.explorer import Explorer, Grid, Value, axis, cursor, line, marks, row, segments, view
+from kdlib.explorer import Explorer, Grid, Value
 from kdlib.filters import alignment, best_stopping_time, early_stopping_filter, ridge_filter, spectral_fit
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.risk import noise_risk
+from kdlib.views import axis, cursor, line, marks, row, segments, view
 
 _TIMES = (*(float(f"{k}e{power}") for power in range(-2, 4) for k in (1, 2, 5)), 1e4)
 _LESSON = 5.0  # the time at which the teacher has stopped

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib import datasets
-from kdlib.explorer import Explorer, Grid, Value, axis, cursor, line, marks, row, rule, segments, view
+from kdlib.explorer import Explorer, Grid, Value
 from kdlib.limit import fixed_point
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.tickets import _basis_and_share, _end, _parts, greedy_order, lead_order
 from kdlib.training import gradient_descent
+from kdlib.views import axis, cursor, line, marks, row, rule, segments, view
 
 _WIDTH, _SHOWN, _DRAWS, _TOLERANCE = 100, 10, 6, 0.1
 _SIZES = np.arange(1, _WIDTH + 1)

@@ -6,10 +6,11 @@ import jax
 import numpy as np
 
 from kdlib import datasets
-from kdlib.explorer import Explorer, Grid, Value, axis, cursor, curve, line, marks, row, rule, segments, view
+from kdlib.explorer import Explorer, Grid, Value
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.training import gradient_descent
+from kdlib.views import axis, cursor, curve, line, marks, row, rule, segments, view
 
 _WIDTH, _SAMPLES, _WRONG = 60, 12, 2  # units of the student; training samples, and how many labels are flipped
 _STRENGTHS = (0.03, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)

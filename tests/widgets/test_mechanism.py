@@ -3,6 +3,7 @@
 import pytest
 
 from kdlib import explorer as mechanism
+from kdlib import views
 
 
 @pytest.mark.parametrize(
@@ -56,12 +57,12 @@ class Coin(mechanism.Explorer):
         return {"y": [side, 1 - side], "verdict": [side], "count": [1000 + side]}
 
     def describe(self):
-        axes = mechanism.axis("x", [0, 1]), mechanism.axis("y", self.span("y"))
+        axes = views.axis("x", [0, 1]), views.axis("y", self.span("y"))
         return {
             "title": "Explorer: a coin",
             "claim": "A coin has two sides.",
-            "views": [mechanism.view("Coin", "A line.", *axes, mechanism.line("x", "y", "student"))],
-            "readout": {"corner": "", "columns": [], "rows": [mechanism.row("coin", "student", solid=True)]},
+            "views": [views.view("Coin", "A line.", *axes, views.line("x", "y", "student"))],
+            "readout": {"corner": "", "columns": [], "rows": [views.row("coin", "student", solid=True)]},
             "words": {"verdict": ["won", "lost"]},
             "whole": ["count"],
             "sentence": "With {side} you have {verdict} after {count} throws.",

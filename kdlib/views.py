@@ -1,0 +1,78 @@
+"""What an explorer draws, in a few dictionaries: views with axes and layers, and the rows of its read-out.
+
+Fields are named, colours are the roles of `kdlib.figures`; ``static/explorer.js`` draws, and so does
+``kdlib.explorer.Explorer.picture`` on paper.
+
+Book: the explorers of all chapters.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def axis(
+    label: str, domain: Sequence[float] | np.ndarray, *, scale: str = "linear", ticks=None, infinity: bool = False
+) -> dict:
+    """An axis from ``domain[0]`` to ``domain[1]``, linear or ``"log"``; ``ticks`` are pairs of a place and a text.
+
+    With ``infinity`` a place for ∞ stands behind a log axis.
+    """
+    low, high = (float(end) for end in domain)
+    drawn: dict[str, Any] = {"label": label, "scale": scale, "domain": [low, high]}
+    if ticks is not None:
+        drawn["ticks"] = [[float(place), text] for place, text in ticks]
+    return drawn | ({"infinity": True} if infinity else {})
+
+
+def view(title: str, description: str, x: dict, y: dict, *layers: dict, share: float = 1, height: int = 230) -> dict:
+    """A drawing: what a screen reader says of it, two axes, layers from back to front, its share of the width."""
+    return {
+        "title": title, "description": description, "share": share, "height": height,
+        "x": x, "y": y, "layers": list(layers),
+    }  # fmt: skip
+
+
+def line(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.8, opacity: float = 1.0) -> dict:
+    """Smooth lines through the field ``y`` over the field ``x``: one, or several where y has several times as many."""
+    return _layer("line", color, dashed, x=x, y=y, width=width, opacity=opacity)
+
+
+def curve(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.8, opacity: float = 1.0) -> dict:
+    """A smooth way from point to point of the plane, in their order; x may come back."""
+    return _layer("curve", color, dashed, x=x, y=y, width=width, opacity=opacity)
+
+
+def marks(x: str, y: str, color: str, symbol: str, *, opacity: float = 1.0) -> dict:
+    """A ``"disc"``, ``"diamond"``, ``"square"``, ``"cross"`` or level ``"bar"`` at each value; one x may serve all."""
+    return _layer("marks", color, x=x, y=y, symbol=symbol, opacity=opacity)
+
+
+def segments(x: str, y: str, y2: str, color: str, *, width: float = 1.8, opacity: float = 1.0) -> dict:
+    """Upright segments from ``y`` to ``y2``: residuals, error bars, stems."""
+    return _layer("segments", color, x=x, y=y, y2=y2, width=width, opacity=opacity)
+
+
+def rule(y: str, color: str, *, dashed: bool = False, width: float = 1.8) -> dict:
+    """A level line at the one value of ``y``."""
+    return _layer("rule", color, dashed, y=y, width=width)
+
+
+def cursor(x: str, color: str = "faint", *, dashed: bool = False, width: float = 1.8) -> dict:
+    """An upright line at the one value of ``x``."""
+    return _layer("cursor", color, dashed, x=x, width=width)
+
+
+def _layer(kind, color, dashed=False, **rest):
+    return {"kind": kind, "color": color, **rest, **({"dash": "5 4"} if dashed else {})}
+
+
+def row(
+    label: str, color: str, *fields: str, symbol: str | None = None, solid: bool = False, dashed: bool = False
+) -> dict:
+    """A row of the read-out, which is the legend as well: a name, its mark or line, a field or a text per column."""
+    entry: dict[str, Any] = {"label": label, "color": color, "fields": list(fields)}
+    if symbol:
+        entry["symbol"] = symbol
+    return entry | ({"dash": "5 4" if dashed else "none"} if solid or dashed else {})
