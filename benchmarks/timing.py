@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 PATIENCE = 20.0  # seconds; what takes longer is timed once
+PAUSE = 0.1  # seconds before each turn: threads of the one before spin for a while
 
 
 def seconds(contestant: Callable):
@@ -61,6 +62,7 @@ def compete(contestants: dict[str, Callable], *, error: Callable, asked: float, 
             taken[name] = []
     for _ in range(rounds):
         for name, times in taken.items():
+            time.sleep(PAUSE)
             times.append(seconds(contestants[name])[0])
     for row in rows:
         row["times"] = taken.get(row["name"]) or row["times"]

@@ -228,7 +228,7 @@ def laplace_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | 
         changes = jnp.where(rows[:, None], change[None, :], changes)
         energies, lengths = jnp.where(rows, energy, energies), jnp.where(rows, length, lengths)
         end = jnp.where(rows[jnp.argmax(times)], value, end)
-    dtype = system.slopes.dtype
+    dtype = system.x.dtype
     error = jnp.max(errors) / jnp.where(problem.scale > 0, problem.scale, 1.0)
     goal = 1e4 * float(jnp.finfo(dtype).eps)
     if is_concrete(error) and not error <= goal:
@@ -266,7 +266,7 @@ def _refuse_poles(system, s, units):
         return
     if s == 0 and system.lam == 0:
         raise ValueError("s: expected a number other than 0, since lam is 0 and T(s) = I + H̄/s; got 0")
-    if _on_negative_axis(s) and _clearance(system, s, units) <= 8 * jnp.finfo(system.slopes.dtype).eps:
+    if _on_negative_axis(s) and _clearance(system, s, units) <= 8 * jnp.finfo(system.x.dtype).eps:
         raise ValueError(f"s: expected a number that is no pole -λh, h an eigenvalue of a unit's kernel; got {s}")
 
 
@@ -293,7 +293,7 @@ def _clearance(system, s, units):
         distance = jnp.abs(s + system.lam * sigma**2) / jnp.abs(s)
         return jnp.minimum(least, jnp.min(jnp.where(chosen & (sigma > 0), distance, jnp.inf))), None
 
-    return jax.lax.scan(gather, jnp.asarray(jnp.inf, system.slopes.dtype), (system.slopes, units))[0]
+    return jax.lax.scan(gather, jnp.asarray(jnp.inf, system.x.dtype), (system.slopes, units))[0]
 
 
 @eqx.filter_jit
@@ -358,8 +358,7 @@ def _woodbury(system, s, vector):
     first = blocks((system.slopes, vector))
     matrix = _characteristic_matrix(system, s)
     pull = jnp.linalg.solve(matrix, system.outputs(first))
-    back = (system.output_weights[:, None] * system.slopes * pull[None, :]) @ system.x
-    return first - blocks((system.slopes, back))
+    return first - blocks((system.slopes, system.output_adjoint(pull)))
 
 
 def _readings(system, readout, v):

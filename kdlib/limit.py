@@ -163,8 +163,7 @@ def _plain(problem, system):
     inverse = jnp.where(seen, 1 / jnp.where(seen, values, 1.0), 0.0)
 
     def pulled(gap):
-        multipliers = vectors @ (inverse * (vectors.T @ gap))
-        return (system.output_weights[:, None] * system.slopes * multipliers[None, :]) @ x
+        return system.output_adjoint(vectors @ (inverse * (vectors.T @ gap)))
 
     displacement = pulled(system.output_gap)
     # Small eigenvalues have large relative errors; a second go at what the first one left squares them.

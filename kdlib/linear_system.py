@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
 from kdlib.kernels import rank_tolerance
+from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete
 
 # Features of a block of units, about as many as fit the cache; below so many units a product is slow.
@@ -30,22 +31,42 @@ _BLOCK_ENTRIES, _FEWEST_UNITS = 2**18, 64
 class LinearSystem(eqx.Module):
     """The frozen-kernel system of a transfer problem, by its actions.
 
-    Vectors v are of shape (m, d); the image of A is a pair of shapes (m, n) and (n,).
+    Vectors v are of shape (m, d); the image of A is a pair of shapes (m, n) and (n,). Of arrays of size (m, n) only
+    the slopes are kept; those of a ReLU are 0 or 1, and kept in one byte each.
     """
 
-    x: jax.Array
-    slopes: jax.Array
-    output_weights: jax.Array
-    lam: jax.Array
-    feature_gap: jax.Array
+    problem: TransferProblem
+    kept_slopes: jax.Array
     output_gap: jax.Array
     devices: int = eqx.field(static=True, default=1)
 
     @classmethod
     def of(cls, problem):
-        slopes, feature_gap, output_gap = _frozen(problem)
+        slopes, output_gap = _frozen(problem)
         devices = len(slopes) // slopes.sharding.shard_shape(slopes.shape)[0] if is_concrete(slopes) else 1
-        return cls(problem.x, slopes, problem.student.output_weights, problem.lam, feature_gap, output_gap, devices)
+        return cls(problem, slopes, output_gap, devices)
+
+    @property
+    def x(self):
+        return self.problem.x
+
+    @property
+    def lam(self):
+        return self.problem.lam
+
+    @property
+    def output_weights(self):
+        return self.problem.student.output_weights
+
+    @property
+    def slopes(self):
+        """σ'(w_k(0)·x_i), shape (m, n): row k is the diagonal of S_k."""
+        return self.kept_slopes.astype(self.x.dtype)
+
+    @property
+    def feature_gap(self):
+        """φ - f(0) unit by unit, shape (m, n), computed anew each time."""
+        return self.problem.feature_gap
 
     @property
     def target(self):
@@ -68,8 +89,24 @@ class LinearSystem(eqx.Module):
     def adjoint(self, image):
         """Aᵀ applied to a pair of shapes (m, n) and (n,)."""
         features, outputs = image
-        pulled = jnp.sqrt(self.lam) * features + self.output_weights[:, None] * outputs[None, :]
-        return (self.slopes * pulled) @ self.x
+        return jnp.sqrt(self.lam) * self._gathered(self.x, features) + self.output_adjoint(outputs)
+
+    def output_adjoint(self, outputs):
+        """Jᵀ applied to a vector of shape (n,)."""
+        return self.output_weights[:, None] * self._gathered(self.x * outputs[:, None])
+
+    def _gathered(self, x, features=None):
+        """S_k features_k or S_k alone, times x, for all units: shape (m, d), block by block."""
+        slopes, rows = self._in_blocks(self.kept_slopes), None if features is None else self._in_blocks(features)
+
+        def block(j, gathered):
+            own = _block(slopes, j).astype(x.dtype)
+            found = (own if rows is None else own * _block(rows, j)) @ x
+            return jax.lax.dynamic_update_index_in_dim(gathered, found, j, 1)
+
+        weights, dtype = self.problem.student.weights, jnp.result_type(x, x if features is None else features)
+        start = jnp.zeros_like(self._in_blocks(weights), dtype=dtype)
+        return jax.lax.fori_loop(0, slopes.shape[1], block, start).reshape(weights.shape)
 
     def product(self, v):
         """M v = AᵀA v, shape (m, d)."""
@@ -89,13 +126,13 @@ class LinearSystem(eqx.Module):
         pulled : array, shape (m, d)
             Aᵀ(A v - share·image).
         """
-        slopes, weights, vectors = (self._in_blocks(part) for part in (self.slopes, self.output_weights, v))
+        slopes, weights, vectors = (self._in_blocks(part) for part in (self.kept_slopes, self.output_weights, v))
         rows = None if image is None else self._in_blocks(image[0])
         root = jnp.sqrt(self.lam)
 
         def block(j, carry):
             rows, pulled, outputs, square = carry
-            own = _block(slopes, j)
+            own = _block(slopes, j).astype(v.dtype)
             change = own * (_block(vectors, j) @ self.x.T)
             moved = root * change
             if rows is not None:
@@ -112,9 +149,9 @@ class LinearSystem(eqx.Module):
         rows, pulled, outputs, square = jax.lax.fori_loop(0, slopes.shape[1], block, start)
         outputs, square = jnp.sum(outputs, axis=0), jnp.sum(square)
         left = outputs if image is None else outputs - share * image[1]
-        joint = self.output_weights[:, None] * (self.slopes @ (self.x * left[:, None]))
-        moved = None if rows is None else rows.reshape(self.slopes.shape), left
-        return moved, jnp.sqrt(square + jnp.vdot(left, left)), outputs, pulled.reshape(v.shape) + joint
+        moved = None if rows is None else rows.reshape(image[0].shape), left
+        pulled = pulled.reshape(v.shape) + self.output_adjoint(left)
+        return moved, jnp.sqrt(square + jnp.vdot(left, left)), outputs, pulled
 
     def each_device(self, function, units):
         """Apply ``function`` to arrays over units, on each device to its own.
@@ -142,8 +179,10 @@ def _block(array, j):
 
 @eqx.filter_jit
 def _frozen(problem):
-    """Slopes, and gaps of features and outputs at the start: together, for the three share their preactivations."""
-    return problem.student.derivative(problem.x), problem.feature_gap, problem.output_gap
+    """Slopes and the gap of the outputs at the start: together, for they share their preactivations."""
+    student = problem.student
+    slopes = student.derivative(problem.x)
+    return slopes > 0 if student.activation == "relu" else slopes, problem.output_gap
 
 
 class Readout(eqx.Module):
@@ -202,5 +241,4 @@ class ShiftedInverse(eqx.Module):
         """(γI + M)⁻¹ v for v in range(M), shape (m, d)."""
         system, first = self.system, self._blocks(v)
         pull = cho_solve((self.cholesky, True), system.outputs(first))
-        back = (system.output_weights[:, None] * system.slopes * pull[None, :]) @ system.x
-        return first - self._blocks(back)
+        return first - self._blocks(system.output_adjoint(pull))

@@ -251,7 +251,7 @@ def _solve(system, horizon, panels):
 
         return jax.lax.map(advance, (units, v)), (v, solution)
 
-    at_start = jnp.zeros((system.slopes.shape[0], system.x.shape[1]), dtype)
+    at_start = jnp.zeros(system.problem.student.weights.shape, dtype)
     _, (states, solutions) = jax.lax.scan(panel, at_start, jnp.diff(ends, prepend=jnp.zeros(1, dtype)))
     last = jnp.asarray(_rule()[1][-2:], dtype)
     return ends, states, solutions, jnp.max(jnp.linalg.norm(last[None] @ solutions, axis=2))

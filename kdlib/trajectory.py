@@ -169,7 +169,7 @@ def kernel_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | N
     readout = None if at is None else Readout.of(problem.student, inputs)
     follow = _follow if is_concrete(*jax.tree.leaves((problem, times, inputs))) else _follow_traced
     (changes, energies, lengths), error, goal, end = follow(problem, times, system, readout)
-    dtype = system.slopes.dtype
+    dtype = system.x.dtype
     return Trajectory(
         times=times,
         outputs=problem.student(inputs)[None, :] + jnp.asarray(changes, dtype),
@@ -187,7 +187,7 @@ def _goal(dtype):
 
 def _follow(problem, times, system, readout):
     """Golub-Kahan for all times; the limit for inf; then Lanczos, pole after pole, for times not yet settled."""
-    clock, goal = np.asarray(times, np.float64), _goal(system.slopes.dtype)
+    clock, goal = np.asarray(times, np.float64), _goal(system.x.dtype)
     forever, latest = np.isinf(clock), int(np.argmax(clock))
     start, beta = start_bidiagonalization(system)
     scales = float(problem.scale), float(beta) ** 2 / 2
@@ -245,14 +245,14 @@ def _follow_traced(problem, times, system, readout):
     system, readout = jax.lax.stop_gradient((system, readout))
     nowhere = jnp.zeros_like(problem.student.weights)
     end = KrylovEnd(problem.student, nowhere, system, readout, coefficients[jnp.argmax(times)])
-    return values, error, _goal(system.slopes.dtype), end
+    return values, error, _goal(system.x.dtype), end
 
 
 @eqx.filter_custom_jvp
 def _fixed_steps(problem, times, system, readout):
     """Values, coefficients of the latest weights, and the error estimate."""
     start, beta = start_bidiagonalization(system)
-    unknowns = min(start.right.size, system.slopes.size + system.output_gap.size)
+    unknowns = min(start.right.size, system.kept_slopes.size + system.output_gap.size)
     # more steps than unknowns: without orthogonalisation the slow modes come late
     steps = CHUNK * -(-min(4 * unknowns, _TRACED_STEPS) // CHUNK)
     _, *run = bidiagonal_steps((system, jnp.zeros(steps, start.right.dtype), readout), start)

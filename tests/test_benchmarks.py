@@ -131,7 +131,7 @@ def test_an_unknown_name_is_a_clear_error():
     assert "expected names out of trajectory, product" in done.stderr and "got speed" in done.stderr
 
 
-@pytest.mark.parametrize("method", trajectory.METHODS)
+@pytest.mark.parametrize("method", trajectory.TOLERANCES)
 def test_alternatives_follow_the_same_flow(method, monkeypatch):
     flow = trajectory.Flow(LinearSystem.of(problem(20, 6, 3)))
     times = np.geomspace(0.1, 20, 8)
