@@ -100,10 +100,14 @@ def fixed_point(problem: TransferProblem) -> FixedPoint:
         displacement, unlearnable = (_transfer if float(problem.lam) > 0 else _plain)(problem, system)
     else:
         displacement, unlearnable = jax.lax.cond(problem.lam > 0, _transfer, _plain, problem, system)
-    change = system.features(displacement)
-    left_over = system.target[0] - jnp.sqrt(problem.lam) * change, system.target[1] - system.outputs(displacement)
-    force, initial = system.adjoint(left_over), system.adjoint(system.target)
-    size = jnp.linalg.norm(initial)
+    return _fixed_point(problem, system, displacement, unlearnable)
+
+
+@eqx.filter_jit
+def _fixed_point(problem, system, displacement, unlearnable):
+    change, target = system.features(displacement), system.target
+    left_over = target[0] - jnp.sqrt(problem.lam) * change, target[1] - system.outputs(displacement)
+    force, size = system.adjoint(left_over), jnp.linalg.norm(system.adjoint(target))
     features = problem.student.features(problem.x) + change
     return FixedPoint(
         outputs=problem.student.output_weights @ features,
