@@ -149,7 +149,7 @@ class LinearSystem(eqx.Module):
         rows, pulled, outputs, square = jax.lax.fori_loop(0, slopes.shape[1], block, start)
         outputs, square = jnp.sum(outputs, axis=0), jnp.sum(square)
         left = outputs if image is None else outputs - share * image[1]
-        moved = None if rows is None else rows.reshape(image[0].shape), left
+        moved = None if rows is None else rows.reshape(self.kept_slopes.shape), left
         pulled = pulled.reshape(v.shape) + self.output_adjoint(left)
         return moved, jnp.sqrt(square + jnp.vdot(left, left)), outputs, pulled
 
