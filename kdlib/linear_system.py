@@ -96,7 +96,7 @@ class LinearSystem(eqx.Module):
         return self.output_weights[:, None] * self._gathered(self.x * outputs[:, None])
 
     def _gathered(self, x, features=None):
-        """S_k features_k or S_k alone, times x, for all units: shape (m, d), block by block."""
+        """Xᵀ S_k features_k unit by unit, shape (m, d), for this ``x``; features of ones where none are given."""
         slopes, rows = self._in_blocks(self.kept_slopes), None if features is None else self._in_blocks(features)
 
         def block(j, gathered):

@@ -222,6 +222,12 @@ def _product(system, v):
 
 
 @eqx.filter_jit
+def _quotients(system, modes):
+    """‖A z‖² of each, without its features kept."""
+    return jax.lax.map(lambda mode: system.advance(mode)[1] ** 2, modes)
+
+
+@eqx.filter_jit
 def _described(system, rates, modes, limit):
     """The modes with what the outputs see of them."""
     seen = jax.lax.map(system.outputs, modes)
@@ -294,8 +300,7 @@ def _slowest_krylov(operator, rank, k):
     while missing > 0:
         without = found.reshape(len(found), shape[0] * shape[1])
         new = _krylov(lambda v: _solve(operator, v), shape, missing, dtype, without=without)
-        features, outputs = jax.lax.map(system.forward, jnp.asarray(new))
-        quotients = np.sum(np.asarray(features) ** 2, axis=(1, 2)) + np.sum(np.asarray(outputs) ** 2, axis=1)
+        quotients = np.asarray(_quotients(system, jnp.asarray(new)))
         if np.isnan(quotients).any():
             return np.full(k, np.nan), np.full((k, *shape), np.nan)
         if len(rates) and np.min(quotients) >= rates[k - 1]:

@@ -200,3 +200,13 @@ def test_problem_alone_is_checked(call):
 def test_threshold_is_checked(x):
     with pytest.raises(ValueError, match="x: expected"):
         kd.count_above(many_units(), x)
+
+
+def test_the_second_problem_of_a_shape_compiles_nothing(monkeypatch, caplog):
+    monkeypatch.setattr(spectrum, "_DENSE_RANK", 0)  # by Lanczos
+    problems = [as_transfer_problem(*random_problem(SHAPES[1], "tanh", 0)[:-1], lam) for lam in (0.5, 0.7)]
+    kd.decay_rates(problems[0], 3)
+    with jax.log_compiles(True), caplog.at_level("WARNING"):
+        kd.decay_rates(problems[1], 3)
+    compiled = [record.getMessage() for record in caplog.records if "Compiling" in record.getMessage()]
+    assert not compiled, compiled

@@ -1,0 +1,69 @@
+"""The system's actions on several blocks of units, and how its slopes are kept, against plain NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kdlib as kd
+from kdlib.linear_system import LinearSystem
+from tests.dense import ACTIVATIONS
+
+M, N, D, LAM = 192, 1500, 3, 0.5  # more features than one block takes
+
+
+def problem(activation, m=M, n=N, d=D):
+    rng = np.random.default_rng(m)
+    student = kd.TwoLayerNetwork(rng.normal(size=(m, d)), rng.choice([-1.0, 1.0], size=m), activation)
+    return kd.TransferProblem(student, rng.normal(size=(n, d)), rng.normal(size=n), rng.normal(size=(m, n)), lam=LAM)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "erf"])
+def test_actions_on_several_blocks_agree_with_plain_products(activation):
+    given, rng = problem(activation), np.random.default_rng(1)
+    system = LinearSystem.of(given)
+    assert system._in_blocks(system.kept_slopes).shape[1] > 1
+    x, w, b = (np.asarray(part) for part in (given.x, given.student.weights, given.student.output_weights))
+    slopes = ACTIVATIONS[activation][1](w @ x.T)
+    v, rows, outputs = rng.normal(size=(M, D)), rng.normal(size=(M, N)), rng.normal(size=N)
+
+    def adjoint(rows, outputs):
+        return (slopes * (np.sqrt(LAM) * rows + b[:, None] * outputs)) @ x
+
+    change = slopes * (v @ x.T)
+    image = np.sqrt(LAM) * change, b @ change
+    close = {"rtol": 1e-11, "atol": 1e-10}
+    np.testing.assert_allclose(system.slopes, slopes, **close)
+    np.testing.assert_allclose(system.adjoint((rows, outputs)), adjoint(rows, outputs), **close)
+    np.testing.assert_allclose(system.output_adjoint(outputs), adjoint(0 * rows, outputs), **close)
+    np.testing.assert_allclose(system.output_adjoint(1j * outputs), 1j * adjoint(0 * rows, outputs), **close)
+    np.testing.assert_allclose(system.product(v), adjoint(*image), **close)
+    moved, length, own, pulled = system.advance(jnp.asarray(v), (jnp.asarray(rows), jnp.asarray(outputs)), 0.3)
+    left = image[0] - 0.3 * rows, image[1] - 0.3 * outputs
+    np.testing.assert_allclose(moved[0], left[0], **close)
+    np.testing.assert_allclose(moved[1], left[1], **close)
+    np.testing.assert_allclose(length, np.sqrt(np.sum(left[0] ** 2) + np.sum(left[1] ** 2)), **close)
+    np.testing.assert_allclose(own, image[1], **close)
+    np.testing.assert_allclose(pulled, adjoint(*left), **close)
+
+
+@pytest.mark.parametrize(("activation", "bytes_each"), [("relu", 1), ("tanh", 8)])
+def test_only_the_slopes_are_kept_beside_the_problem(activation, bytes_each):
+    given = problem(activation)
+    known = {id(array) for array in jax.tree.leaves(given)}
+    kept = [array for array in jax.tree.leaves(LinearSystem.of(given)) if id(array) not in known]
+    assert sum(array.nbytes for array in kept) == bytes_each * M * N + 8 * N
+
+
+@pytest.mark.parametrize("route", [kd.kernel_flow, kd.laplace_flow])
+def test_derivatives_pass_a_pattern_of_bytes(route):
+    """In λ, where the slopes are those of a ReLU."""
+    given = problem("relu", 6, 5, 4)
+
+    def fit(lam):
+        each = kd.TransferProblem(given.student, given.x, given.y, given.phi, lam=lam)
+        return jnp.sum(route(each, jnp.array([0.5, 3.0])).outputs ** 2)
+
+    step = 1e-5
+    difference = (fit(LAM + step) - fit(LAM - step)) / (2 * step)
+    np.testing.assert_allclose(jax.grad(fit)(LAM), difference, rtol=1e-5)
