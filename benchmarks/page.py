@@ -12,18 +12,24 @@ def targets(run: dict) -> str:
         lines.append(f"| **{result['title']}** | | | |")
         for target in result["targets"]:
             verdict = "reached" if record.reached(target) else "**not reached**"
-            lines.append(
-                f"| {target['what']} | {record.asked(target)} | {record.spread(target['measured'])} | {verdict} |"
-            )
+            lines.append(f"| {target['what']} | {record.asked(target)} | {record.measured(target)} | {verdict} |")
     return "\n".join(lines)
+
+
+def missed(run: dict) -> str:
+    """How many targets were missed, and what a later run is held to."""
+    verdicts = [record.reached(target) for result in run["results"].values() for target in result["targets"]]
+    return (
+        f"{verdicts.count(False)} of {len(verdicts)} targets are missed. `make bench` fails when a target falls below "
+        f"{record.REGRESSION:.0%} of its accepted value; times in seconds are compared on the same machine only."
+    )
 
 
 def contestants(run: dict, name: str) -> str:
     """The contestants of one benchmark, and on what they ran."""
     result = run["results"][name]
     rows = [f"| {row['name']} | {record.describe(row)} |" for row in result["rows"]]
-    problem = result["problem"][0].upper() + result["problem"][1:]
-    return "\n".join([f"{problem}.", "", "| | time |", "|:--|:--|", *rows])
+    return "\n".join([f"Problem: {result['problem']}.", "", "| | time |", "|:--|:--|", *rows])
 
 
 def machine(run: dict) -> str:
@@ -69,13 +75,13 @@ def sizes(run: dict, d: int = 64) -> str:
 def duration(seconds: float) -> str:
     for unit, size in (("h", 3600), ("min", 60), ("s", 1)):
         if seconds >= size:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{1000 * seconds:.2g} ms"
+            return f"{float(f'{seconds / size:.2g}'):g} {unit}"
+    return f"{float(f'{1000 * seconds:.2g}'):g} ms"
 
 
 def draw_trajectory(run: dict, ax, ours: str, theirs: str) -> None:
     """Bars of the times of all that reached the accuracy; hatched what is extrapolated."""
-    rows = [row for row in run["results"]["trajectory"]["rows"] if row.get("accurate")][::-1]
+    rows = [row for row in run["results"]["trajectory"]["rows"] if row.get("accurate", True)][::-1]
     for place, row in enumerate(rows):
         color = ours if row["name"].endswith("kdlib") else theirs
         hatch = None if row["how"] == "measured" else "///"

@@ -150,4 +150,6 @@ def describe(row: dict) -> str:
         said += f", error {row['error']:.0e}" + ("" if row["accurate"] else ": misses the accuracy")
     if "products" in row:
         said += f", {row['products']} products"
+    if "gb" in row:
+        said += f", {row['gb']:.3g} GB"
     return said if row["how"] == "measured" else f"{said}, {row['how']}"

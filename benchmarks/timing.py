@@ -38,7 +38,7 @@ def compete(contestants: dict[str, Callable], *, error: Callable, asked: float, 
     ----------
     contestants : dict of callables
     error : callable
-        Maps an answer to its error.
+        Maps an answer to its error; None where there is nothing to check it against.
     asked : float
         The error above which a time does not count.
     rounds : int
@@ -49,15 +49,19 @@ def compete(contestants: dict[str, Callable], *, error: Callable, asked: float, 
     Returns
     -------
     list of dict
-        A row for each contestant: ``name``, ``error``, ``accurate``, ``how``, ``times`` (round by round) and
-        ``seconds`` (their quartiles).
+        A row for each contestant: ``name``, ``error`` and ``accurate`` where it was checked, ``how``, ``times`` (round
+        by round) and ``seconds`` (their quartiles).
     """
     rows, taken = [], {}
     for name, contestant in contestants.items():
         first, answer = seconds(contestant)
-        missed = error(answer)
-        rows.append({"name": name, "error": missed, "accurate": missed <= asked, "how": "measured", "times": [first]})
-        say(f"  {name}: first run {first:.3g} s, error {missed:.1e}" + ("" if missed <= asked else ", too large"))
+        row = {"name": name, "how": "measured", "times": [first]}
+        said = f"  {name}: first run {first:.3g} s"
+        if (missed := error(answer)) is not None:
+            row |= {"error": missed, "accurate": missed <= asked}
+            said += f", error {missed:.1e}" + ("" if missed <= asked else ", too large")
+        rows.append(row)
+        say(said)
         if first <= PATIENCE:
             taken[name] = []
     for _ in range(rounds):

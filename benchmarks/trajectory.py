@@ -20,7 +20,7 @@ STEPS = 120  # of the reference
 # The loosest tolerance, in powers of ten, with which each reaches the accuracy; a tighter one is taken if it fails.
 TOLERANCES = {"Tsit5": 1e-8, "Dopri8": 1e-8, "RK45": 1e-8, "DOP853": 1e-10, "expm_multiply": None}
 LIMIT = 600.0  # seconds; what would take longer is extrapolated
-SHORT = {"expm_multiply": (0.3, 0.6)}  # from which times; its products grow with the time from the start
+FEW = 8  # times that `expm_multiply` is run for
 
 
 def run(say) -> dict:
@@ -173,16 +173,10 @@ def large(m, n, d, tolerances, say) -> list[dict]:
 
 def follow(flow, method, tolerance, error, label, say) -> dict:
     """One alternative's row: measured once, or extrapolated by its products where it would take over `LIMIT`."""
-    counts = []
-    for times in (TIMES[TIMES < end] for end in SHORT.get(method, (4, 8))):
-        (seconds, outputs), end = timing.seconds(partial(flow.follow, method, times, tolerance)), times[-1]
-        counts.append((end, flow.products))
-    (half, few), (_, many) = counts
-    needed = many + (TIMES[-1] - end) * (many - few) / (end - half)
-    expected, how = needed * seconds / many, f"extrapolated from {many} products to t = {end:.1f}"
+    expected, needed, how, outputs = (at_least if tolerance is None else extrapolated)(flow, method, tolerance)
     if expected <= LIMIT and error(outputs) <= ACCURACY:
-        seconds, outputs = timing.seconds(partial(flow.follow, method, TIMES, tolerance))
-        expected, needed, how = seconds, flow.products, "measured"
+        expected, outputs = timing.seconds(partial(flow.follow, method, TIMES, tolerance))
+        needed, how = flow.products, "measured"
     missed = error(outputs)
     name = label + method + ("" if tolerance is None else f", tolerance {tolerance:.0e}")
     say(f"  {name}: {expected:.3g} s, {how}, error {missed:.1e}")
@@ -190,6 +184,24 @@ def follow(flow, method, tolerance, error, label, say) -> dict:
         "name": name, "error": missed, "accurate": missed <= ACCURACY, "how": how, "products": round(needed),
         "times": [expected], "seconds": [expected] * 3,
     }  # fmt: skip
+
+
+def extrapolated(flow, method, tolerance):
+    """Seconds, products, how and the outputs so far, of an integrator: in the end its steps are equally long."""
+    counts = []
+    for times in (TIMES[TIMES < 4], TIMES[TIMES < 8]):
+        (seconds, outputs), end = timing.seconds(partial(flow.follow, method, times, tolerance)), times[-1]
+        counts.append((end, flow.products))
+    (half, few), (_, many) = counts
+    needed = many + (TIMES[-1] - end) * (many - few) / (end - half)
+    return needed * seconds / many, needed, f"extrapolated from {many} products to t = {end:.1f}", outputs
+
+
+def at_least(flow, method, tolerance):
+    """The same, of a method that starts anew at each time: a longer way to the next time takes no fewer products."""
+    seconds, outputs = timing.seconds(partial(flow.follow, method, TIMES[:FEW], tolerance))
+    more = len(TIMES) / FEW
+    return more * seconds, more * flow.products, f"at least: every time like each of the first {FEW}", outputs
 
 
 def dense(m, n, d, say) -> list[dict]:

@@ -142,8 +142,10 @@ def test_alternatives_follow_the_same_flow(method, monkeypatch):
 
     monkeypatch.setattr(trajectory, "LIMIT", 0.0)
     monkeypatch.setattr(trajectory, "TIMES", times)
-    row = trajectory.follow(flow, method, 1e-9, lambda changes: 0.0, "", quiet)
-    assert row["how"].startswith("extrapolated from ") and "extrapolated" in record.describe(row)
+    tolerance = trajectory.TOLERANCES[method] and 1e-9
+    row = trajectory.follow(flow, method, tolerance, lambda changes: 0.0, "", quiet)
+    assert row["how"].startswith("at least: " if tolerance is None else "extrapolated from ")
+    assert row["how"] in record.describe(row)
 
 
 def test_products_and_kernels_agree_with_numpy():
@@ -173,6 +175,10 @@ def test_the_page_shows_the_accepted_record():
     assert all(f"| {target['what']} |" in shown for r in accepted["results"].values() for target in r["targets"])
     known = page.constants(accepted)
     assert all(value > 0 for value in known.values())
+    assert [page.duration(seconds) for seconds in (0.4049, 1.71, 424, 7300)] == ["400 ms", "1.7 s", "7.1 min", "2 h"]
+    assert all(
+        f"{row['gb']:.3g} GB" in page.contestants(accepted, "memory") for row in accepted["results"]["memory"]["rows"]
+    )
     assert page.sizes(accepted).count("GB") == 10
     assert accepted["machine"]["processor"] in page.machine(accepted)
     assert [page.duration(seconds) for seconds in (0.002, 3.0, 90.0, 7200.0)] == ["2 ms", "3 s", "1.5 min", "2 h"]
