@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from kdlib.kernels import rank_tolerance
-from kdlib.linear_system import LinearSystem, unit_factors
+from kdlib.linear_system import LinearSystem, over_units, unit_factors
 from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete
 
 _REPLACED = ("teacher", "labels")
-_UNITS_AT_ONCE = 32
 
 
 class SelfDistillation(eqx.Module):
@@ -137,5 +136,5 @@ def _run(problem, rounds, replace):
         left, _, _ = unit_factors(x, slopes)
         return left @ (left.T @ (gap + weight * pull))
 
-    features = problem.student.features(x) + jax.lax.map(change, units, batch_size=_UNITS_AT_ONCE)
+    features = problem.student.features(x) + over_units(change, units)
     return SelfDistillation(outputs, features, problem.y - bracket)

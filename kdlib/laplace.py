@@ -18,12 +18,10 @@ import numpy as np
 
 from kdlib.contour import invert, output_pull, response, seen_directions, unit_force
 from kdlib.limit import fixed_point
-from kdlib.linear_system import LinearSystem, Readout, unit_factors
+from kdlib.linear_system import LinearSystem, Readout, over_units, unit_factors
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs
 from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
-
-_UNITS_AT_ONCE = 32
 
 
 def characteristic_matrix(problem: TransferProblem, s: complex | jax.Array) -> jax.Array:
@@ -339,7 +337,7 @@ def _solve_force(system, s):
         return coefficients[0] @ right
 
     units = system.slopes, system.output_weights, system.feature_gap
-    return jax.lax.map(solve, units, batch_size=_UNITS_AT_ONCE)
+    return over_units(solve, units)
 
 
 @eqx.filter_jit
@@ -354,7 +352,7 @@ def _woodbury(system, s, vector):
         change = jnp.where(sigma > 0, response(sigma, s, system.lam) - away, 0.0) * inside
         return away * part + change @ right
 
-    blocks = functools.partial(jax.lax.map, inverse, batch_size=_UNITS_AT_ONCE)
+    blocks = functools.partial(over_units, inverse)
     first = blocks((system.slopes, vector))
     matrix = _characteristic_matrix(system, s)
     pull = jnp.linalg.solve(matrix, system.outputs(first))

@@ -10,11 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from kdlib.kernels import rank_tolerance, tangent_kernel
-from kdlib.linear_system import LinearSystem, unit_factors
+from kdlib.linear_system import LinearSystem, over_units, unit_factors
 from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete
-
-_UNITS_AT_ONCE = 32
 
 
 class FixedPoint(eqx.Module):
@@ -119,12 +117,12 @@ def _fixed_point(problem, system, displacement, unlearnable):
 
 
 def _over_units(system, function, *arrays):
-    """Map over units in blocks, so that no array of size (m, n, d) is held."""
-    # several devices of one CPU share one pool of threads, and batches of factorizations on all of them can fill it
-    size = _UNITS_AT_ONCE if system.devices == 1 else None
+    """Map over units on the devices where they lie."""
+    # devices of one CPU share one pool of threads, which their batches of factorizations could fill: one at a time
+    mapped = over_units if system.devices == 1 else jax.lax.map
 
     def share(units):
-        return (), jax.lax.map(lambda unit: function(*unit), units, batch_size=size)
+        return (), mapped(lambda unit: function(*unit), units)
 
     return system.each_device(share, arrays)[1]
 

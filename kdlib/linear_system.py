@@ -26,6 +26,8 @@ from kdlib.validation import is_concrete
 
 # Features of a block of units, about as many as fit the cache; below so many units a product is slow.
 _BLOCK_ENTRIES, _FEWEST_UNITS = 2**18, 64
+# Factorizations of units at once.
+_UNITS_AT_ONCE = 32
 
 
 class LinearSystem(eqx.Module):
@@ -198,6 +200,15 @@ class Readout(eqx.Module):
 
     def __call__(self, v):
         return self.output_weights @ (self.slopes * (v @ self.x.T))
+
+
+def over_units(function, units):
+    """Map over units, some at once, so that no array of size (m, n, d) is held."""
+    # Batches of equal size: a smaller last one would run beside the others, and two batches of factorizations at the
+    # same time can wait for ever for a thread of the pool that the other holds.
+    count = len(jax.tree.leaves(units)[0])
+    size = next(size for size in range(min(count, _UNITS_AT_ONCE), 0, -1) if count % size == 0)
+    return jax.lax.map(function, units, batch_size=size)
 
 
 def unit_factors(x, slopes):

@@ -13,13 +13,12 @@ import numpy as np
 from jax.scipy.linalg import cho_solve
 
 from kdlib.limit import fixed_point
-from kdlib.linear_system import LinearSystem, unit_factors
+from kdlib.linear_system import LinearSystem, over_units, unit_factors
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.validation import ArrayLike, is_concrete, non_negative
 
 _OUTPUTS = ("keep", "rescale")
-_UNITS_AT_ONCE = 32
 
 
 def ticket(problem: TransferProblem, units: ArrayLike, *, output: str = "keep") -> TransferProblem:
@@ -312,9 +311,7 @@ def _losses(problem, full, order, factors):
 @eqx.filter_jit
 def _greedy(problem, full, factors):
     b = problem.student.output_weights
-    bases, shares = jax.lax.map(
-        lambda unit: _basis_and_share(problem.x, *unit), _parts(problem), batch_size=_UNITS_AT_ONCE
-    )
+    bases, shares = over_units(lambda unit: _basis_and_share(problem.x, *unit), _parts(problem))
 
     def choose(state, factor):
         mean, told, free = state
@@ -323,7 +320,7 @@ def _greedy(problem, full, factors):
             basis, share, weight = unit
             return jnp.linalg.norm(full - _end(problem, mean + weight**2 * basis @ basis.T, told + share, factor))
 
-        losses = jax.lax.map(loss, (bases, shares, b), batch_size=_UNITS_AT_ONCE)
+        losses = over_units(loss, (bases, shares, b))
         best = jnp.argmin(jnp.where(free, losses, jnp.inf))
         mean = mean + b[best] ** 2 * bases[best] @ bases[best].T
         return (mean, told + shares[best], free.at[best].set(False)), best

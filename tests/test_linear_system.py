@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
-from kdlib.linear_system import LinearSystem
+from kdlib.linear_system import LinearSystem, over_units
 from tests.dense import ACTIVATIONS
 
 M, N, D, LAM = 192, 1500, 3, 0.5  # more features than one block takes
@@ -67,3 +67,18 @@ def test_derivatives_pass_a_pattern_of_bytes(route):
     step = 1e-5
     difference = (fit(LAM + step) - fit(LAM - step)) / (2 * step)
     np.testing.assert_allclose(jax.grad(fit)(LAM), difference, rtol=1e-5)
+
+
+@pytest.mark.parametrize("m", [1, 31, 32, 33, 37, 40, 96, 150])
+def test_units_are_mapped_in_batches_of_equal_size(m):
+    """A smaller last batch would be a second program, and could run beside the others."""
+    traced = []
+
+    def double(unit):
+        traced.append(unit)
+        return 2 * unit[0] + unit[1]
+
+    first, second = jnp.arange(3.0 * m).reshape(m, 3), jnp.arange(1.0 * m)[:, None]
+    mapped = jax.jit(lambda *units: over_units(double, units))(first, second)
+    np.testing.assert_array_equal(mapped, 2 * first + jnp.broadcast_to(second, (m, 3)))
+    assert len({id(unit[0]) for unit in traced}) == len(traced) == 1
