@@ -36,8 +36,9 @@ def machine(run: dict) -> str:
     """The machine and the packages, in a sentence each."""
     about = run["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    chips = "; ".join(about[part] for part in ("accelerator", "processor") if part in about)
     return (
-        f"{about['processor']}, {about['cores']} cores, {about['memory_gb']} GB of memory, {about['system']}; "
+        f"{chips}, {about['cores']} cores, {about['memory_gb']} GB of memory, {about['system']}; "
         f"measured on {run['date']}.\n\nVersions: {versions}."
     )
 

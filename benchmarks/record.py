@@ -12,8 +12,11 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+import jax
+
 ROOT = Path(__file__).resolve().parent.parent
 ACCEPTED = ROOT / "benchmarks" / "accepted.json"
+ACCEPTED_ON_ACCELERATOR = ROOT / "benchmarks" / "accepted_on_accelerator.json"
 LATEST = ROOT / "_build" / "bench.json"
 REGRESSION = 0.75  # of the accepted ratio
 
@@ -37,13 +40,15 @@ def reached(target: dict) -> bool:
 
 
 def machine() -> dict:
-    """The machine without its name: processor, cores, memory, system."""
+    """The machine without its name: processor, cores, memory, system, and the accelerator if JAX uses one."""
+    device = jax.devices()[0]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gb": round(memory, 1),
         "system": f"{platform.system()} {platform.machine()}",
+        **({} if device.platform == "cpu" else {"accelerator": device.device_kind}),
     }
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib.kernels import rank_tolerance, tangent_kernel
-from kdlib.linear_system import LinearSystem, ShiftedInverse
+from kdlib.linear_system import LinearSystem, ShiftedInverse, sum_of_outer
 from kdlib.problem import TransferProblem
 from kdlib.validation import ArrayLike, non_negative
 
@@ -126,19 +126,20 @@ def pseudo_inverse(system):
 
 @eqx.filter_jit
 def schur_complement(operator, x):
-    """T(-x) = I + G (D - xI)⁻¹ Gᵀ, gathered unit by unit."""
+    """T(-x) = I + G (D - xI)⁻¹ Gᵀ, gathered over units."""
     system = operator.system
 
-    def gather(total, unit):
-        slopes, weight, right, inverse = unit
-        columns = weight * slopes[:, None] * (system.x @ right.T)
+    def gather(total, batch):
+        slopes, weights, right, inverse = batch
+        columns = slopes[:, :, None] * (system.x @ jnp.swapaxes(right, 1, 2))
         kept = inverse > 0
         factors = jnp.where(kept, 1 / (1 / jnp.where(kept, inverse, 1.0) - x), 0.0)
-        return total + (columns * factors[None, :]) @ columns.T, None
+        return total + sum_of_outer(columns, weights[:, None] ** 2 * factors), ()
 
     start = jnp.eye(system.x.shape[0], dtype=system.x.dtype)
     units = system.slopes, system.output_weights, operator.right, operator.inverse
-    return jax.lax.scan(gather, start, units)[0]
+    total, _ = system.scan_units(gather, jnp.zeros_like(start), units)
+    return start + total
 
 
 def poles_of(operator):

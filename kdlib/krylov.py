@@ -50,15 +50,25 @@ def _zeros_beside(vector):
     return 0.0 * vector
 
 
-@eqx.filter_jit
 def start_bidiagonalization(system):
     """Return the state before the first step and β₁ = ‖g‖."""
-    left = system.target
+    left = _target(system)  # a program of its own: in one with what follows, features would be held twice
+    right, numbers, total, length = _first_column(system, left)
+    return Bidiagonalization(right, left, *numbers, total), length
+
+
+@eqx.filter_jit
+def _target(system):
+    return system.target
+
+
+@eqx.filter_jit
+def _first_column(system, left):
     beta = _length(left)
     right = _inverse(beta) * system.adjoint(left)
     alpha = _length((right,))
-    right = _inverse(alpha) * right
-    return Bidiagonalization(right, left, beta, alpha, alpha, _zeros_beside(right)), beta
+    # the state's memory is used up step by step: it shares no number with another, nor with what is returned beside it
+    return _inverse(alpha) * right, (beta, alpha, alpha), _zeros_beside(right), beta
 
 
 def continue_bidiagonalization(system, state, coefficients, readout):

@@ -3,14 +3,12 @@
 Book: chapter *Limit*.
 """
 
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from kdlib.kernels import rank_tolerance, tangent_kernel
-from kdlib.linear_system import LinearSystem, over_units, unit_factors
+from kdlib.linear_system import LinearSystem, sum_of_outer, unit_factors
 from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete
 
@@ -116,44 +114,41 @@ def _fixed_point(problem, system, displacement, unlearnable):
     )
 
 
-def _over_units(system, function, *arrays):
-    """Map over units on the devices where they lie."""
-    # devices of one CPU share one pool of threads, which their batches of factorizations could fill: one at a time
-    mapped = over_units if system.devices == 1 else jax.lax.map
-
-    def share(units):
-        return (), mapped(lambda unit: function(*unit), units)
-
-    return system.each_device(share, arrays)[1]
-
-
 @eqx.filter_jit
 def _transfer(problem, system):
     """Displacement and unlearnable part for λ > 0."""
     x, b, gaps = system.x, system.output_weights, system.feature_gap
 
-    def gather(total, unit):
-        slopes, weight, gap = unit
+    def gather(total, batch):
+        slopes, weights, gaps = batch
         left, _, _ = unit_factors(x, slopes)
-        learnt = left @ (left.T @ gap)
+        learnt = _projected(left, gaps)
         mean, carried = total
-        return (mean + weight**2 * left @ left.T, carried + weight * learnt), gap - learnt
+        mean = mean + sum_of_outer(left, jnp.broadcast_to(weights[:, None] ** 2, left.shape[::2]))
+        return (mean, carried + weights @ learnt), gaps - learnt
 
     n = x.shape[0]
-    scan = functools.partial(jax.lax.scan, gather, (jnp.zeros((n, n), x.dtype), jnp.zeros(n, x.dtype)))
-    (mean, carried), unlearnable = system.each_device(scan, (system.slopes, b, gaps))
+    start = jnp.zeros((n, n), x.dtype), jnp.zeros(n, x.dtype)
+    (mean, carried), unlearnable = system.scan_units(gather, start, (system.slopes, b, gaps))
     # In P̄'s eigenbasis λ can be tiny: what no unit can see stays in the outputs' error and never meets 1/λ.
     values, vectors = jnp.linalg.eigh(mean)
     seen = values > rank_tolerance(values.dtype, n) * jnp.sum(b**2)
     inverse = jnp.where(seen, 1 / jnp.where(seen, problem.lam + values, 1.0), 0.0)
     pull = vectors @ (inverse * (vectors.T @ (system.output_gap - carried)))
 
-    def weights(slopes, weight, gap):
+    def displaced(_, batch):
+        slopes, weights, gaps = batch
         left, sigma, right = unit_factors(x, slopes)
         inverse_sigma = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1.0), 0.0)
-        return right.T @ (inverse_sigma * (left.T @ (gap + weight * pull)))
+        inside = jnp.einsum("knr,kn->kr", left, gaps + jnp.outer(weights, pull))
+        return (), jnp.einsum("krd,kr->kd", right, inverse_sigma * inside)
 
-    return _over_units(system, weights, system.slopes, b, gaps), unlearnable
+    return system.scan_units(displaced, (), (system.slopes, b, gaps))[1], unlearnable
+
+
+def _projected(left, gaps):
+    """P_k gap_k = U Uᵀ gap_k for a batch of units."""
+    return jnp.einsum("knr,kr->kn", left, jnp.einsum("knr,kn->kr", left, gaps))
 
 
 @eqx.filter_jit
@@ -171,8 +166,8 @@ def _plain(problem, system):
     # Small eigenvalues have large relative errors; a second go at what the first one left squares them.
     displacement = displacement + pulled(system.output_gap - system.outputs(displacement))
 
-    def unlearnable(slopes, gap):
-        left, _, _ = unit_factors(x, slopes)
-        return gap - left @ (left.T @ gap)
+    def unlearnable(_, batch):
+        slopes, gaps = batch
+        return (), gaps - _projected(unit_factors(x, slopes)[0], gaps)
 
-    return displacement, _over_units(system, unlearnable, system.slopes, system.feature_gap)
+    return displacement, system.scan_units(unlearnable, (), (system.slopes, system.feature_gap))[1]

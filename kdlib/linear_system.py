@@ -13,8 +13,6 @@ sharded over units stay where they are: one all-reduce of an (n,) vector a produ
 Book: chapter *Linear system*.
 """
 
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -24,29 +22,31 @@ from kdlib.kernels import rank_tolerance
 from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete
 
-# Features of a block of units, about as many as fit the cache; below so many units a product is slow.
-_BLOCK_ENTRIES, _FEWEST_UNITS = 2**18, 64
-# Factorizations of units at once.
-_UNITS_AT_ONCE = 32
+# Features of a block of units: on a CPU about as many as fit the cache, below so many units a product is slow; a GPU
+# is faster the larger its blocks are.
+_BLOCK_ENTRIES, _FEWEST_UNITS = {"cpu": 2**18}, 64
+_LARGE_BLOCK_ENTRIES = 2**28
+# Factorizations of units at once, and the entries of their matrices.
+_UNITS_AT_ONCE, _ENTRIES_AT_ONCE = 32, 2**22
 
 
 class LinearSystem(eqx.Module):
     """The frozen-kernel system of a transfer problem, by its actions.
 
     Vectors v are of shape (m, d); the image of A is a pair of shapes (m, n) and (n,). Of arrays of size (m, n) only
-    the slopes are kept; those of a ReLU are 0 or 1, and kept in one byte each.
+    the slopes are kept; those of a ReLU are 0 or 1, and kept in one byte each. ``start`` holds the outputs f(0).
     """
 
     problem: TransferProblem
     kept_slopes: jax.Array
-    output_gap: jax.Array
+    start: jax.Array
     devices: int = eqx.field(static=True, default=1)
 
     @classmethod
     def of(cls, problem):
-        slopes, output_gap = _frozen(problem)
+        slopes, start = _frozen(problem)
         devices = len(slopes) // slopes.sharding.shard_shape(slopes.shape)[0] if is_concrete(slopes) else 1
-        return cls(problem, slopes, output_gap, devices)
+        return cls(problem, slopes, start, devices)
 
     @property
     def x(self):
@@ -64,6 +64,16 @@ class LinearSystem(eqx.Module):
     def slopes(self):
         """σ'(w_k(0)·x_i), shape (m, n): row k is the diagonal of S_k."""
         return self.kept_slopes.astype(self.x.dtype)
+
+    @property
+    def output_gap(self):
+        """y - f(0), shape (n,)."""
+        return self.problem.y - self.start
+
+    @property
+    def scale(self):
+        """max(‖y‖, ‖f(0)‖), what accuracies of trajectories are relative to."""
+        return jnp.maximum(jnp.linalg.norm(self.problem.y), jnp.linalg.norm(self.start))
 
     @property
     def feature_gap(self):
@@ -155,23 +165,32 @@ class LinearSystem(eqx.Module):
         pulled = pulled.reshape(v.shape) + self.output_adjoint(left)
         return moved, jnp.sqrt(square + jnp.vdot(left, left)), outputs, pulled
 
-    def each_device(self, function, units):
-        """Apply ``function`` to arrays over units, on each device to its own.
+    def scan_units(self, function, total, units):
+        """Scan over batches of units, on each device over its own; the totals of all devices are added up.
 
-        It returns (sums, arrays over units), both pytrees; sums of all devices are added up at the end.
+        ``function(total, batch)`` returns a new total, and arrays over the units of the batch. Where units do not fill
+        their batches, zeros do: what a unit of zeros adds to the total must be zero.
         """
+        n, d = self.x.shape
+        # devices of one CPU share one pool of threads, which their batches of factorizations could fill: one at a time
+        most = min(_UNITS_AT_ONCE, max(1, _ENTRIES_AT_ONCE // (n * d))) if self.devices == 1 else 1
+
+        def scan(own):
+            return _scan_batches(function, total, own, most)
+
         if self.devices == 1:
-            return function(units)
+            return scan(units)
         own = jax.tree.map(lambda array: array.reshape(self.devices, -1, *array.shape[1:]), units)
-        sums, arrays = jax.vmap(function)(own)
-        total = jax.tree.map(lambda parts: jnp.sum(parts, axis=0), sums)
+        totals, arrays = jax.vmap(scan)(own)
+        total = jax.tree.map(lambda parts: jnp.sum(parts, axis=0), totals)
         return total, jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), arrays)
 
     def _in_blocks(self, array):
         """An array over units as (devices, blocks, units of a block, ...)."""
         units, samples = len(array) // self.devices, len(self.x)
+        entries = _BLOCK_ENTRIES.get(jax.default_backend(), _LARGE_BLOCK_ENTRIES)
         counts = [count for count in range(1, max(1, units // _FEWEST_UNITS) + 1) if units % count == 0]
-        count = next((count for count in counts if units // count * samples <= _BLOCK_ENTRIES), counts[-1])
+        count = next((count for count in counts if units // count * samples <= entries), counts[-1])
         return array.reshape(self.devices, count, -1, *array.shape[1:])
 
 
@@ -181,10 +200,10 @@ def _block(array, j):
 
 @eqx.filter_jit
 def _frozen(problem):
-    """Slopes and the gap of the outputs at the start: together, for they share their preactivations."""
+    """Slopes and outputs at the start: together, for they share their preactivations."""
     student = problem.student
     slopes = student.derivative(problem.x)
-    return slopes > 0 if student.activation == "relu" else slopes, problem.output_gap
+    return slopes > 0 if student.activation == "relu" else slopes, student(problem.x)
 
 
 class Readout(eqx.Module):
@@ -203,19 +222,38 @@ class Readout(eqx.Module):
 
 
 def over_units(function, units):
-    """Map over units, some at once, so that no array of size (m, n, d) is held."""
-    # Batches of equal size: a smaller last one would run beside the others, and two batches of factorizations at the
-    # same time can wait for ever for a thread of the pool that the other holds.
+    """Map a function of one unit over units, some at once, so that no array of size (m, n, d) is held."""
+    return _scan_batches(lambda total, batch: (total, jax.vmap(function)(batch)), (), units, _UNITS_AT_ONCE)[1]
+
+
+def _scan_batches(function, total, units, most):
+    # Batches of equal size, one after the other: two batches of factorizations at the same time can wait for ever for
+    # a thread of the pool that the other holds.
     count = len(jax.tree.leaves(units)[0])
-    size = next(size for size in range(min(count, _UNITS_AT_ONCE), 0, -1) if count % size == 0)
-    return jax.lax.map(function, units, batch_size=size)
+    batches = -(-count // most)
+    size = -(-count // batches)
+
+    def in_batches(array):
+        padding = [(0, batches * size - count)] + [(0, 0)] * (array.ndim - 1)
+        return jnp.pad(array, padding).reshape(batches, size, *array.shape[1:])
+
+    total, arrays = jax.lax.scan(function, total, jax.tree.map(in_batches, units))
+    return total, jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:count], arrays)
 
 
 def unit_factors(x, slopes):
-    """U, Σ and Wᵀ of one unit's S_k X = L_kᵀ = U Σ Wᵀ, with U and Σ set to zero beyond the rank: P_k = U Uᵀ."""
-    left, sigma, right = jnp.linalg.svd(slopes[:, None] * x, full_matrices=False)
-    kept = sigma > rank_tolerance(sigma.dtype, *x.shape) * sigma[0]
-    return left * kept[None, :], sigma * kept, right
+    """U, Σ and Wᵀ of one unit's S_k X = L_kᵀ = U Σ Wᵀ, with U and Σ set to zero beyond the rank: P_k = U Uᵀ.
+
+    ``slopes`` is of shape (n,), or (units, n) for a batch of units.
+    """
+    left, sigma, right = jnp.linalg.svd(jnp.einsum("...n,nd->...nd", slopes, x), full_matrices=False)
+    kept = sigma > rank_tolerance(sigma.dtype, *x.shape) * sigma[..., :1]
+    return left * kept[..., None, :], sigma * kept, right
+
+
+def sum_of_outer(columns, scales):
+    """Σ_k C_k diag(s_k) C_kᵀ of a batch of units, shapes (units, n, r) and (units, r), as one matrix product."""
+    return jnp.einsum("kir,kjr->ij", columns * scales[:, None, :], columns)
 
 
 class ShiftedInverse(eqx.Module):
@@ -233,15 +271,16 @@ class ShiftedInverse(eqx.Module):
 
     @classmethod
     def of(cls, system, gamma):
-        def gather(total, unit):
-            slopes, weight = unit
+        def gather(total, batch):
+            slopes, weights = batch
             left, sigma, right = unit_factors(system.x, slopes)
             inverse = jnp.where(sigma > 0, 1 / (gamma + system.lam * sigma**2), 0.0)
-            return total + (weight**2 * left * (sigma**2 * inverse)[None, :]) @ left.T, (right, inverse)
+            scales = weights[:, None] ** 2 * sigma**2 * inverse
+            return total + sum_of_outer(left, scales), (right, inverse)
 
         identity = jnp.eye(system.x.shape[0], dtype=system.x.dtype)
-        scan = functools.partial(jax.lax.scan, gather, jnp.zeros_like(identity))
-        total, (right, inverse) = system.each_device(scan, (system.slopes, system.output_weights))
+        units = system.slopes, system.output_weights
+        total, (right, inverse) = system.scan_units(gather, jnp.zeros_like(identity), units)
         return cls(system, gamma, right, inverse, jnp.linalg.cholesky(identity + total))
 
     def _blocks(self, v):

@@ -170,9 +170,10 @@ def kernel_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | N
     follow = _follow if is_concrete(*jax.tree.leaves((problem, times, inputs))) else _follow_traced
     (changes, energies, lengths), error, goal, end = follow(problem, times, system, readout)
     dtype = system.x.dtype
+    start = system.start if at is None else problem.student(inputs)
     return Trajectory(
         times=times,
-        outputs=problem.student(inputs)[None, :] + jnp.asarray(changes, dtype),
+        outputs=start[None, :] + jnp.asarray(changes, dtype),
         energies=jnp.asarray(energies, dtype),
         movement=jnp.asarray(lengths, dtype) / np.sqrt(problem.student.width),
         error=jnp.asarray(error, dtype),
@@ -190,7 +191,7 @@ def _follow(problem, times, system, readout):
     clock, goal = np.asarray(times, np.float64), _goal(system.x.dtype)
     forever, latest = np.isinf(clock), int(np.argmax(clock))
     start, beta = start_bidiagonalization(system)
-    scales = float(problem.scale), float(beta) ** 2 / 2
+    scales = float(system.scale), float(beta) ** 2 / 2
     finite = np.where(forever, 0.0, clock)
 
     eps = float(jnp.finfo(start.right.dtype).eps)
@@ -260,7 +261,7 @@ def _fixed_steps(problem, times, system, readout):
     early = functools.partial(early_values, beta=beta, eps=jnp.finfo(start.right.dtype).eps, times=times, xp=jnp)
     values, coefficients, hidden = early(*run)
     others, *_ = early(*(part[:fewer] for part in run))
-    changed = differences(values, others, (problem.scale, beta**2 / 2), jnp)
+    changed = differences(values, others, (system.scale, beta**2 / 2), jnp)
     return values, coefficients, jnp.max(jnp.maximum(changed, hidden))
 
 
