@@ -46,7 +46,6 @@ def large_row(name, call, m, n, say):
 
     In a process of its own, with one thread of BLAS for each factorization: units are factored side by side.
     """
-
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
 
     def taken(m):
@@ -54,10 +53,10 @@ def large_row(name, call, m, n, say):
         done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True, cwd=record.ROOT, env=environment)
         return float(done.stdout)
 
-    seconds, how = 10 * taken(m // 10), "extrapolated in m"
-    if seconds <= LIMIT:
-        seconds, how = taken(m), "measured"
-    row = {"name": f"{name}, m={m}, n={n}", "how": how, "seconds": [seconds] * 3}
+    once, how = 10 * taken(m // 10), "extrapolated in m"
+    if once <= LIMIT:
+        once, how = taken(m), "measured"
+    row = {"name": f"{name}, m={m}, n={n}", "how": how, "seconds": [once] * 3}
     say(f"  {row['name']}: {record.describe(row)}")
     return row
 

@@ -24,8 +24,7 @@ from kdlib.validation import is_concrete
 
 # Features of a block of units: on a CPU about as many as fit the cache, below so many units a product is slow; a GPU
 # is faster the larger its blocks are.
-_BLOCK_ENTRIES, _FEWEST_UNITS = {"cpu": 2**18}, 64
-_LARGE_BLOCK_ENTRIES = 2**28
+_CACHED_ENTRIES, _MOST_ENTRIES, _FEWEST_UNITS = 2**18, 2**28, 64
 # Factorizations of units at once, and the entries of their matrices.
 _UNITS_AT_ONCE, _ENTRIES_AT_ONCE = 32, 2**22
 
@@ -168,8 +167,7 @@ class LinearSystem(eqx.Module):
     def scan_units(self, function, total, units):
         """Scan over batches of units, on each device over its own; the totals of all devices are added up.
 
-        ``function(total, batch)`` returns a new total, and arrays over the units of the batch. Where units do not fill
-        their batches, zeros do: what a unit of zeros adds to the total must be zero.
+        ``function(total, batch)`` returns a new total, and arrays over the units of the batch.
         """
         n, d = self.x.shape
         # devices of one CPU share one pool of threads, which their batches of factorizations could fill: one at a time
@@ -188,7 +186,7 @@ class LinearSystem(eqx.Module):
     def _in_blocks(self, array):
         """An array over units as (devices, blocks, units of a block, ...)."""
         units, samples = len(array) // self.devices, len(self.x)
-        entries = _BLOCK_ENTRIES.get(jax.default_backend(), _LARGE_BLOCK_ENTRIES)
+        entries = _CACHED_ENTRIES if jax.default_backend() == "cpu" else _MOST_ENTRIES
         counts = [count for count in range(1, max(1, units // _FEWEST_UNITS) + 1) if units % count == 0]
         count = next((count for count in counts if units // count * samples <= entries), counts[-1])
         return array.reshape(self.devices, count, -1, *array.shape[1:])
@@ -229,16 +227,12 @@ def over_units(function, units):
 def _scan_batches(function, total, units, most):
     # Batches of equal size, one after the other: two batches of factorizations at the same time can wait for ever for
     # a thread of the pool that the other holds.
+    # Not filled up with units of zeros: the derivative of a singular vector is not a number there.
     count = len(jax.tree.leaves(units)[0])
-    batches = -(-count // most)
-    size = -(-count // batches)
-
-    def in_batches(array):
-        padding = [(0, batches * size - count)] + [(0, 0)] * (array.ndim - 1)
-        return jnp.pad(array, padding).reshape(batches, size, *array.shape[1:])
-
-    total, arrays = jax.lax.scan(function, total, jax.tree.map(in_batches, units))
-    return total, jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:count], arrays)
+    size = next(size for size in range(min(count, most), 0, -1) if count % size == 0)
+    batches = jax.tree.map(lambda array: array.reshape(-1, size, *array.shape[1:]), units)
+    total, arrays = jax.lax.scan(function, total, batches)
+    return total, jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), arrays)
 
 
 def unit_factors(x, slopes):

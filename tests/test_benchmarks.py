@@ -157,10 +157,17 @@ def test_products_and_kernels_agree_with_numpy():
     assert [record.describe(row) for row in rows[1::2]] == ["not run: no network"] * 3
 
 
-def test_the_accepted_record_is_valid_and_names_no_place():
-    text = record.ACCEPTED.read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [(record.ACCEPTED, command.NAMES), (record.ACCEPTED_ON_ACCELERATOR, command.ON_ACCELERATOR)],
+    ids=["cpu", "accelerator"],
+)
+def test_the_accepted_record_is_valid_and_names_no_place(path, names):
+    text = path.read_text(encoding="utf-8")
     accepted = json.loads(text)
-    assert tuple(accepted["results"]) == command.NAMES
+    assert set(accepted["results"]) == set(names) and ("accelerator" in accepted["machine"]) == (
+        path != record.ACCEPTED
+    )
     for result in accepted["results"].values():
         assert result["title"] and result["problem"] and result["rows"] and result["targets"]
         for target in result["targets"]:

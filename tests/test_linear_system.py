@@ -82,3 +82,21 @@ def test_units_are_mapped_in_batches_of_equal_size(m):
     mapped = jax.jit(lambda *units: over_units(double, units))(first, second)
     np.testing.assert_array_equal(mapped, 2 * first + jnp.broadcast_to(second, (m, 3)))
     assert len({id(unit[0]) for unit in traced}) == len(traced) == 1
+
+
+@pytest.mark.parametrize("m", [32, 33, 37, 70])
+def test_the_limit_of_several_batches_has_its_derivatives(m):
+    """In the inputs, where a batch filled up with units of zeros would have none."""
+    given = problem("tanh", m, 7, 3)
+    direction = jax.random.normal(jax.random.key(5), given.x.shape)
+
+    def fit(step):
+        each = kd.TransferProblem(given.student, given.x + step * direction, given.y, given.phi, lam=LAM)
+        return jnp.sum(kd.fixed_point(each).outputs ** 2)
+
+    step = 1e-5
+    np.testing.assert_allclose(jax.grad(fit)(0.0), (fit(step) - fit(-step)) / (2 * step), rtol=1e-5)
+    by_units = jnp.linalg.svd(given.student.derivative(given.x)[:, :, None] * given.x[None], full_matrices=False)[0]
+    projectors = jnp.einsum("kir,kjr->kij", by_units, by_units)
+    learnt = jnp.einsum("kij,kj->ki", projectors, given.feature_gap)
+    np.testing.assert_allclose(kd.fixed_point(given).unlearnable, given.feature_gap - learnt, atol=1e-12)
