@@ -100,3 +100,13 @@ def test_the_limit_of_several_batches_has_its_derivatives(m):
     projectors = jnp.einsum("kir,kjr->kij", by_units, by_units)
     learnt = jnp.einsum("kij,kj->ki", projectors, given.feature_gap)
     np.testing.assert_allclose(kd.fixed_point(given).unlearnable, given.feature_gap - learnt, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-3, 1e3])
+def test_what_is_kept_of_the_start_is_the_problem_s_own(size):
+    given = problem("tanh", 6, 5, 4)
+    given = kd.TransferProblem(given.student, given.x, size * given.y, given.phi, lam=LAM)
+    system = LinearSystem.of(given)
+    np.testing.assert_allclose(system.scale, given.scale, rtol=1e-13)
+    np.testing.assert_allclose(system.output_gap, given.output_gap, rtol=1e-13)
+    np.testing.assert_allclose(system.start, given.student(given.x), rtol=1e-13)
