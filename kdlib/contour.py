@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.kernels import rank_tolerance
+from kdlib.kernels import range_eigh
 from kdlib.linear_system import unit_factors
 
 # At most so many complex numbers are held for the matrices T(s) of the times that are inverted together.
@@ -42,9 +42,8 @@ def seen_directions(system):
 
     b, n = system.output_weights, system.x.shape[0]
     total, _ = jax.lax.scan(gather, jnp.zeros((n, n), system.x.dtype), (system.slopes, b))
-    values, vectors = jnp.linalg.eigh(total)
-    largest = jnp.where(system.lam > 0, jnp.sum(b**2), jnp.max(values))
-    return vectors * (values > rank_tolerance(values.dtype, n) * largest)[None, :]
+    values, vectors = range_eigh(total, jnp.where(system.lam > 0, jnp.sum(b**2), 0.0))
+    return vectors * (values > 0)[None, :]
 
 
 def response(sigma, s, lam):

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
-from kdlib.kernels import rank_tolerance
-from kdlib.linear_system import LinearSystem, unit_factors
+from kdlib.kernels import range_eigh
+from kdlib.limit import carried_error
+from kdlib.linear_system import LinearSystem
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import check_problem_and_inputs
 from kdlib.validation import is_concrete, real_array
@@ -68,25 +69,11 @@ def _check(strengths):
     return strengths
 
 
-def _carried_error(problem, system):
-    """P̄'s eigenvalues, exact zeros where nothing is seen, its eigenvectors, and y - τ."""
-
-    def gather(total, unit):
-        slopes, weight, gap = unit
-        left, _, _ = unit_factors(system.x, slopes)
-        return (total[0] + weight**2 * left @ left.T, total[1] - weight * left @ (left.T @ gap)), None
-
-    n = system.x.shape[0]
-    start = jnp.zeros((n, n), system.x.dtype), system.output_gap
-    (mean, bracket), _ = jax.lax.scan(gather, start, (system.slopes, system.output_weights, system.feature_gap))
-    values, vectors = jnp.linalg.eigh(mean)
-    seen = values > rank_tolerance(values.dtype, n) * jnp.sum(system.output_weights**2)
-    return jnp.where(seen, values, 0.0), vectors, bracket
-
-
 @eqx.filter_jit
 def _left_out(problem, strengths):
-    values, vectors, bracket = _carried_error(problem, LinearSystem.of(problem))
+    system = LinearSystem.of(problem)
+    mean, bracket, _ = carried_error(system)
+    values, vectors = range_eigh(mean, jnp.sum(system.output_weights**2))
     shrink = strengths[:, None] / (strengths[:, None] + values[None, :])
     errors = (shrink * (vectors.T @ bracket)[None, :]) @ vectors.T
     return problem.y[None, :] - errors / (shrink @ (vectors**2).T)

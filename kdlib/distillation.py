@@ -7,8 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from kdlib.kernels import rank_tolerance
-from kdlib.linear_system import LinearSystem, over_units, unit_factors
+from kdlib.kernels import range_eigh
+from kdlib.limit import carried_error
+from kdlib.linear_system import LinearSystem, over_units, range_and_inverse
 from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete
 
@@ -105,18 +106,8 @@ def self_distillation(problem: TransferProblem, rounds: int, *, replace: str = "
 def _run(problem, rounds, replace):
     system, lam = LinearSystem.of(problem), problem.lam
     x, b = system.x, system.output_weights
-
-    def gather(total, unit):
-        slopes, weight, gap = unit
-        left, _, _ = unit_factors(x, slopes)
-        return (total[0] + weight**2 * left @ left.T, total[1] - weight * left @ (left.T @ gap)), None
-
-    n = x.shape[0]
-    units = system.slopes, b, system.feature_gap
-    (mean, bracket), _ = jax.lax.scan(gather, (jnp.zeros((n, n), x.dtype), system.output_gap), units)
-    values, vectors = jnp.linalg.eigh(mean)
-    seen = values > rank_tolerance(values.dtype, n) * jnp.sum(b**2)
-    values = jnp.where(seen, values, 0.0)
+    mean, bracket, _ = carried_error(system)
+    values, vectors = range_eigh(mean, jnp.sum(b**2))
     error = vectors.T @ bracket
     r = jnp.arange(1, rounds + 1, dtype=values.dtype)[:, None]
     # powers of λ/(λ + π) by logarithms: many rounds at large λ keep their digits
@@ -125,16 +116,16 @@ def _run(problem, rounds, replace):
     if replace == "teacher":
         outputs = problem.y[None, :] - (shrink * error[None, :]) @ vectors.T
         grown = -jnp.expm1(-rounds * jnp.log1p(values / lam))
-        pull = jnp.where(seen, grown / jnp.where(seen, values, 1.0), 0.0)
+        pull = jnp.where(values > 0, grown / jnp.where(values > 0, values, 1.0), 0.0)
     else:
         outputs = (problem.y - bracket)[None, :] + (kept[None, :] ** r * error[None, :]) @ vectors.T
-        pull = jnp.where(seen, kept ** (rounds - 1) / (lam + values), 0.0)
+        pull = jnp.where(values > 0, kept ** (rounds - 1) / (lam + values), 0.0)
     pull = vectors @ (pull * error)
 
     def change(unit):
         slopes, weight, gap = unit
-        left, _, _ = unit_factors(x, slopes)
+        left, _ = range_and_inverse(x, slopes)
         return left @ (left.T @ (gap + weight * pull))
 
-    features = problem.student.features(x) + over_units(change, units)
+    features = problem.student.features(x) + over_units(change, (system.slopes, b, system.feature_gap))
     return SelfDistillation(outputs, features, problem.y - bracket)

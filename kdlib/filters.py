@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.kernels import rank_tolerance, tangent_kernel
+from kdlib.kernels import range_eigh, tangent_kernel
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import check_problem_and_inputs
@@ -326,10 +326,9 @@ def best_stopping_time(problem: TransferProblem, truth: ArrayLike, noise: float 
 
 
 def _modes(kernel):
-    """Eigenvalues, descending, those within rounding of 0 set to 0, and eigenvectors."""
-    values, vectors = jnp.linalg.eigh(kernel)
-    seen = values > rank_tolerance(values.dtype, values.size) * jnp.max(values)
-    return jnp.where(seen, values, 0.0)[::-1], vectors[:, ::-1]
+    """Eigenvalues, descending, and eigenvectors."""
+    values, vectors = range_eigh(kernel)
+    return values[::-1], vectors[:, ::-1]
 
 
 def _rates(rates):

@@ -27,6 +27,16 @@ def rank_tolerance(dtype, *sizes):
     return 10 * max(sizes) * jnp.finfo(dtype).eps
 
 
+def range_eigh(matrix, size: jax.Array | float = 0.0):
+    """Eigenvalues of a matrix ⪰ 0, ascending, and eigenvectors.
+
+    Values that rounding hides, relative to the largest or to ``size``, are zero.
+    """
+    values, vectors = jnp.linalg.eigh(matrix)
+    seen = values > rank_tolerance(values.dtype, values.size) * jnp.maximum(values[-1], size)
+    return jnp.where(seen, values, 0.0), vectors
+
+
 def _check_network(net):
     if not isinstance(net, TwoLayerNetwork):
         raise ValueError(f"net: expected a TwoLayerNetwork; got {type(net).__name__}")

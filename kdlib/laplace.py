@@ -18,7 +18,7 @@ import numpy as np
 
 from kdlib.contour import invert, output_pull, response, seen_directions, unit_force
 from kdlib.limit import fixed_point
-from kdlib.linear_system import LinearSystem, Readout, over_units, unit_factors
+from kdlib.linear_system import LinearSystem, Readout, over_units, truncated_svd, unit_factors
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs
 from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
@@ -308,7 +308,7 @@ def _characteristic_matrix(system, s):
 @jax.custom_jvp
 def _damped_kernel(jacobian, s, lam):
     """H (sI + λH)⁻¹ of one unit, H = jacobian·jacobianᵀ."""
-    left, sigma, _ = unit_factors(jacobian, jnp.ones_like(jacobian[:, 0]))
+    left, sigma, _ = truncated_svd(jacobian)
     return (left * (sigma**2 * response(sigma, s, lam))[None, :]) @ left.T
 
 
@@ -318,7 +318,7 @@ def _damped_kernel_jvp(primals, tangents):
     # with A = jacobian, G = Aᵀ(sI + λH)⁻¹ and Z = s(sI + λH)⁻¹ it is Z dA G + (Z dA G)ᵀ.
     jacobian, s, lam = primals
     change, s_change, lam_change = tangents
-    left, sigma, right = unit_factors(jacobian, jnp.ones_like(jacobian[:, 0]))
+    left, sigma, right = truncated_svd(jacobian)
     damped = _damped_kernel(jacobian, s, lam)
     backward = right.T @ ((sigma * response(sigma, s, lam))[:, None] * left.T)
     part = (change - lam * (damped @ change)) @ backward

@@ -7,8 +7,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from kdlib.kernels import rank_tolerance, tangent_kernel
-from kdlib.linear_system import LinearSystem, sum_of_outer, unit_factors
+from kdlib.kernels import range_eigh, tangent_kernel
+from kdlib.linear_system import LinearSystem, range_and_inverse, sum_of_outer
 from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete
 
@@ -79,7 +79,8 @@ def fixed_point(problem: TransferProblem) -> FixedPoint:
     Outputs are accurate to 1e-8 of max(‖y‖, ‖f(0)‖) in 64-bit, 1e-3 in 32-bit. So are the features, relative to the
     features' own size, unless units have ranges that all but coincide: rounding then meets 1/λ.
     A singular value of :math:`L_k` counts as zero below ``10 max(n, d) eps`` of the largest. A problem with values
-    near that line is judged by ``residual``. Units are taken in blocks: memory stays O(m(n + d) + n²).
+    near that line is judged by ``residual``. Derivatives are those at constant rank. Units are taken in blocks: memory
+    stays O(m(n + d) + n²).
 
     Examples
     --------
@@ -117,33 +118,35 @@ def _fixed_point(problem, system, displacement, unlearnable):
 @eqx.filter_jit
 def _transfer(problem, system):
     """Displacement and unlearnable part for λ > 0."""
-    x, b, gaps = system.x, system.output_weights, system.feature_gap
-
-    def gather(total, batch):
-        slopes, weights, gaps = batch
-        left, _, _ = unit_factors(x, slopes)
-        learnt = _projected(left, gaps)
-        mean, carried = total
-        mean = mean + sum_of_outer(left, jnp.broadcast_to(weights[:, None] ** 2, left.shape[::2]))
-        return (mean, carried + weights @ learnt), gaps - learnt
-
-    n = x.shape[0]
-    start = jnp.zeros((n, n), x.dtype), jnp.zeros(n, x.dtype)
-    (mean, carried), unlearnable = system.scan_units(gather, start, (system.slopes, b, gaps))
+    mean, bracket, unlearnable = carried_error(system)
     # In P̄'s eigenbasis λ can be tiny: what no unit can see stays in the outputs' error and never meets 1/λ.
-    values, vectors = jnp.linalg.eigh(mean)
-    seen = values > rank_tolerance(values.dtype, n) * jnp.sum(b**2)
-    inverse = jnp.where(seen, 1 / jnp.where(seen, problem.lam + values, 1.0), 0.0)
-    pull = vectors @ (inverse * (vectors.T @ (system.output_gap - carried)))
+    pull = _inverse_on_range(mean, problem.lam, jnp.sum(system.output_weights**2)) @ bracket
 
     def displaced(_, batch):
         slopes, weights, gaps = batch
-        left, sigma, right = unit_factors(x, slopes)
-        inverse_sigma = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1.0), 0.0)
-        inside = jnp.einsum("knr,kn->kr", left, gaps + jnp.outer(weights, pull))
-        return (), jnp.einsum("krd,kr->kd", right, inverse_sigma * inside)
+        _, inverse = range_and_inverse(system.x, slopes)
+        return (), jnp.einsum("kdn,kn->kd", inverse, gaps + jnp.outer(weights, pull))
 
-    return system.scan_units(displaced, (), (system.slopes, b, gaps))[1], unlearnable
+    units = system.slopes, system.output_weights, system.feature_gap
+    return system.scan_units(displaced, (), units)[1], unlearnable
+
+
+def carried_error(system):
+    """P̄, the error y - f(0) - Σ b_k P_k (φ_k - f_k(0)) of the carried teacher, and (I - P_k)(φ_k - f_k(0))."""
+
+    def gather(total, batch):
+        slopes, weights, gaps = batch
+        left, _ = range_and_inverse(system.x, slopes)
+        learnt = _projected(left, gaps)
+        mean, bracket = total
+        mean = mean + sum_of_outer(left, jnp.broadcast_to(weights[:, None] ** 2, left.shape[::2]))
+        return (mean, bracket - weights @ learnt), gaps - learnt
+
+    n = system.x.shape[0]
+    start = jnp.zeros((n, n), system.x.dtype), jnp.zeros(n, system.x.dtype)
+    units = system.slopes, system.output_weights, system.feature_gap
+    (mean, bracket), unlearnable = system.scan_units(gather, start, units)
+    return mean, system.output_gap + bracket, unlearnable
 
 
 def _projected(left, gaps):
@@ -154,13 +157,11 @@ def _projected(left, gaps):
 @eqx.filter_jit
 def _plain(problem, system):
     """Displacement and unlearnable part at λ = 0."""
-    x, n = system.x, system.x.shape[0]
-    values, vectors = jnp.linalg.eigh(tangent_kernel(problem.student, x))
-    seen = values > rank_tolerance(values.dtype, n) * jnp.max(values)
-    inverse = jnp.where(seen, 1 / jnp.where(seen, values, 1.0), 0.0)
+    zero = jnp.zeros((), system.x.dtype)
+    inverse = _inverse_on_range(tangent_kernel(problem.student, system.x), zero, zero)
 
     def pulled(gap):
-        return system.output_adjoint(vectors @ (inverse * (vectors.T @ gap)))
+        return system.output_adjoint(inverse @ gap)
 
     displacement = pulled(system.output_gap)
     # Small eigenvalues have large relative errors; a second go at what the first one left squares them.
@@ -168,6 +169,25 @@ def _plain(problem, system):
 
     def unlearnable(_, batch):
         slopes, gaps = batch
-        return (), gaps - _projected(unit_factors(x, slopes)[0], gaps)
+        return (), gaps - _projected(range_and_inverse(system.x, slopes)[0], gaps)
 
     return displacement, system.scan_units(unlearnable, (), (system.slopes, system.feature_gap))[1]
+
+
+@jax.custom_jvp
+def _inverse_on_range(matrix, shift, size):
+    """(shift I + K)⁻¹ on the range of K ⪰ 0, zero beyond it."""
+    values, vectors = range_eigh(matrix, size)
+    inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, shift + values, 1.0), 0.0)
+    return (vectors * inverse[None, :]) @ vectors.T
+
+
+@_inverse_on_range.defjvp
+def _inverse_on_range_jvp(primals, tangents):
+    # At constant rank, where eigenvalues meet too: with G the inverse on the range and Q the projector beyond it,
+    # dG = GK⁺ dK Q + Q dK K⁺G - G (dK + dshift I) G.
+    (matrix, shift, size), (change, shift_change, _) = primals, tangents
+    inverse, plain = (_inverse_on_range(matrix, s, size) for s in (shift, jnp.zeros_like(shift)))
+    across = inverse @ plain @ change
+    across = across - (across @ matrix) @ plain
+    return inverse, across + across.T - inverse @ change @ inverse - shift_change * (inverse @ inverse)

@@ -240,9 +240,53 @@ def unit_factors(x, slopes):
 
     ``slopes`` is of shape (n,), or (units, n) for a batch of units.
     """
-    left, sigma, right = jnp.linalg.svd(jnp.einsum("...n,nd->...nd", slopes, x), full_matrices=False)
-    kept = sigma > rank_tolerance(sigma.dtype, *x.shape) * sigma[..., :1]
+    return truncated_svd(_unit_matrices(x, slopes))
+
+
+def truncated_svd(matrix):
+    """U, Σ and Wᵀ of a matrix (n, d), or of several, with U and Σ set to zero beyond the rank."""
+    left, sigma, right = jnp.linalg.svd(matrix, full_matrices=False)
+    kept = sigma > rank_tolerance(sigma.dtype, *matrix.shape[-2:]) * sigma[..., :1]
     return left * kept[..., None, :], sigma * kept, right
+
+
+def _unit_matrices(x, slopes):
+    return jnp.einsum("...n,nd->...nd", slopes, x)
+
+
+def range_and_inverse(x, slopes):
+    """U and A⁺ = W Σ⁺ Uᵀ of one unit's A = S_k X, or of a batch of units, with derivatives at constant rank.
+
+    What depends on the range of A alone, as P_k = U Uᵀ, has its true derivative, also where a unit has lost rank or
+    singular values meet; the derivative of a singular vector is not a number there.
+    """
+    return _range_and_inverse(_unit_matrices(x, slopes))
+
+
+@jax.custom_jvp
+def _range_and_inverse(matrix):
+    left, sigma, right = truncated_svd(matrix)
+    inverse = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1.0), 0.0)
+    return left, jnp.einsum("...rd,...r,...nr->...dn", right, inverse, left)
+
+
+@_range_and_inverse.defjvp
+def _range_and_inverse_jvp(primals, tangents):
+    # U moves at right angles to the range, dU = (I - P) dA A⁺U, and (Golub and Pereyra, 1973)
+    # dA⁺ = A⁺A⁺ᵀ dAᵀ (I - P) + (I - A⁺A) dAᵀ A⁺ᵀA⁺ - A⁺ dA A⁺.
+    (matrix,), (change,) = primals, tangents
+    left, inverse = _range_and_inverse(matrix)
+
+    def off_range(columns):
+        return columns - left @ (left.mT @ columns)
+
+    inner = inverse @ change
+    across = off_range(change @ (inverse @ inverse.mT)).mT
+    turned = inner.mT @ inverse
+    return (left, inverse), (
+        off_range(change @ (inverse @ left)),
+        across + turned - (inverse @ matrix) @ turned - inner @ inverse,
+    )
 
 
 def sum_of_outer(columns, scales):

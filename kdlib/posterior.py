@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from kdlib.kernels import rank_tolerance
+from kdlib.kernels import range_eigh
 from kdlib.linear_system import unit_factors
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import check_problem_and_inputs
@@ -102,9 +102,8 @@ class LabelMap(eqx.Module):
         )  # fmt: skip
         units = student.derivative(x), student.derivative(at), b, problem.feature_gap
         (mean, cross, spread, teacher, teacher_at, lost), _ = jax.lax.scan(gather, start, units)
-        values, vectors = jnp.linalg.eigh(mean)
-        seen = values > rank_tolerance(values.dtype, n) * jnp.sum(b**2)
-        return cls(jnp.where(seen, values, 0.0), vectors, cross, spread, teacher, teacher_at, jnp.sqrt(lost))
+        values, vectors = range_eigh(mean, jnp.sum(b**2))
+        return cls(values, vectors, cross, spread, teacher, teacher_at, jnp.sqrt(lost))
 
     @property
     def modes(self):

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.kernels import rank_tolerance, tangent_kernel
+from kdlib.kernels import range_eigh, tangent_kernel
 from kdlib.posterior import LabelMap
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import check_problem_and_inputs, kernel_flow
@@ -172,10 +172,9 @@ def _stop(time):
 
 def _without_teacher(problem, inputs, truth, time):
     student, x = problem.student, problem.x
-    values, vectors = jnp.linalg.eigh(tangent_kernel(student, x))
-    seen = values > rank_tolerance(values.dtype, x.shape[0]) * jnp.max(values)
-    safe = jnp.where(seen, values, 1.0)
-    filters = jnp.where(seen, -jnp.expm1(-safe * time) / safe, 0.0)
+    values, vectors = range_eigh(tangent_kernel(student, x))
+    safe = jnp.where(values > 0, values, 1.0)
+    filters = jnp.where(values > 0, -jnp.expm1(-safe * time) / safe, 0.0)
     matrix = (tangent_kernel(student, inputs, x) @ vectors * filters[None, :]) @ vectors.T
     return student(inputs) + matrix @ (truth - student(x)), matrix
 

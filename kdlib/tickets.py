@@ -13,7 +13,7 @@ import numpy as np
 from jax.scipy.linalg import cho_solve
 
 from kdlib.limit import fixed_point
-from kdlib.linear_system import LinearSystem, over_units, unit_factors
+from kdlib.linear_system import LinearSystem, over_units, range_and_inverse
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.validation import ArrayLike, is_concrete, non_negative
@@ -285,7 +285,7 @@ def _parts(problem):
 
 def _basis_and_share(x, slopes, b, start, gap):
     """An orthonormal basis of range(H_k) as columns, and b_k(f_k(0) + P_k(φ_k - f_k(0)))."""
-    left, _, _ = unit_factors(x, slopes)
+    left, _ = range_and_inverse(x, slopes)
     return left, b * (start + left @ (left.T @ gap))
 
 

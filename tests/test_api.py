@@ -1,4 +1,4 @@
-"""The API page shows every public name, and every public name has a docstring to show."""
+"""The API pages show every public name, and every public name has a docstring to show."""
 
 import importlib
 import inspect
@@ -10,7 +10,7 @@ import pytest
 import kdlib as kd
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = (ROOT / "book/api.md").read_text(encoding="utf-8")
+PAGE = "".join((ROOT / f"book/{page}.md").read_text(encoding="utf-8") for page in ("api", "api-modules"))
 CHAPTERS = sorted(path.stem for path in (ROOT / "kdlib/claims").glob("[!_]*.py"))
 
 

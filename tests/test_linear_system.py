@@ -84,17 +84,52 @@ def test_units_are_mapped_in_batches_of_equal_size(m):
     assert len({id(unit[0]) for unit in traced}) == len(traced) == 1
 
 
+def bent(given, lam, step):
+    """What the limit is when the inputs move by ``step`` along a fixed direction."""
+    x = given.x + step * jax.random.normal(jax.random.key(5), given.x.shape)
+    limit = kd.fixed_point(kd.TransferProblem(given.student, x, given.y, given.phi, lam=lam))
+    return limit.outputs, limit.features, limit.unlearnable, limit.displacement
+
+
+@pytest.mark.parametrize(
+    ("activation", "m", "n", "d", "lam"),
+    [
+        ("tanh", 1, 3, 3, LAM), ("tanh", 6, 7, 3, LAM), ("tanh", 6, 7, 3, 0.0),
+        ("relu", 6, 5, 3, LAM), ("relu", 32, 5, 3, LAM), ("relu", 3, 4, 6, 0.0),
+    ],
+)  # fmt: skip
+def test_the_limit_has_its_derivatives_in_the_inputs(activation, m, n, d, lam):
+    """At constant rank: also where units of a ReLU have lost rank, and where eigenvalues of P̄ are equal."""
+    given, step = problem(activation, m, n, d), 1e-6
+    ranks = np.linalg.matrix_rank(given.student.derivative(given.x)[:, :, None] * given.x[None])
+    assert (np.min(ranks) < min(n, d)) == (activation == "relu")
+    slopes = jax.jvp(lambda step: bent(given, lam, step), (0.0,), (1.0,))[1]
+    for slope, after, before in zip(slopes, bent(given, lam, step), bent(given, lam, -step), strict=True):
+        np.testing.assert_allclose(slope, (after - before) / (2 * step), rtol=1e-5, atol=1e-6)
+
+
+def test_the_limit_differentiates_twice_where_singular_values_meet():
+    """The unit's matrix is the identity: all its singular values are one, and so are the eigenvalues of P̄."""
+    student = kd.TwoLayerNetwork(jnp.zeros((1, 3)), jnp.ones(1))
+    given = kd.TransferProblem(student, jnp.eye(3), jnp.arange(3.0), jnp.ones((1, 3)), lam=LAM)
+
+    def fit(step):
+        return jnp.sum(bent(given, LAM, step)[3] ** 2)
+
+    step, slope = 1e-4, jax.grad(fit)
+    np.testing.assert_allclose(slope(0.0), (fit(step) - fit(-step)) / (2 * step), rtol=1e-6)
+    twice = jax.jacfwd(jax.jacfwd(fit))(0.0)
+    np.testing.assert_allclose(twice, (slope(step) - slope(-step)) / (2 * step), rtol=1e-6)
+
+
 @pytest.mark.parametrize("m", [32, 33, 37, 70])
 def test_the_limit_of_several_batches_has_its_derivatives(m):
     """In the inputs, where a batch filled up with units of zeros would have none."""
-    given = problem("tanh", m, 7, 3)
-    direction = jax.random.normal(jax.random.key(5), given.x.shape)
+    given, step = problem("tanh", m, 7, 3), 1e-5
 
     def fit(step):
-        each = kd.TransferProblem(given.student, given.x + step * direction, given.y, given.phi, lam=LAM)
-        return jnp.sum(kd.fixed_point(each).outputs ** 2)
+        return jnp.sum(bent(given, LAM, step)[0] ** 2)
 
-    step = 1e-5
     np.testing.assert_allclose(jax.grad(fit)(0.0), (fit(step) - fit(-step)) / (2 * step), rtol=1e-5)
     by_units = jnp.linalg.svd(given.student.derivative(given.x)[:, :, None] * given.x[None], full_matrices=False)[0]
     projectors = jnp.einsum("kir,kjr->kij", by_units, by_units)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib.bounds.bound import Assumption, Bound
-from kdlib.kernels import rank_tolerance, tangent_kernel
+from kdlib.kernels import range_eigh, tangent_kernel
 from kdlib.limit import fixed_point
 from kdlib.linear_system import LinearSystem, unit_factors
 from kdlib.network import TwoLayerNetwork
@@ -328,10 +328,10 @@ def _teacher_radius(system):
     start = zeros, zeros, system.output_gap, jnp.zeros((), x.dtype)
     units = system.slopes, system.output_weights, system.feature_gap
     (mean, inverses, bracket, length), _ = jax.lax.scan(gather, start, units)
-    values, vectors = jnp.linalg.eigh(mean)
     # what no unit sees would meet 1/λ here, and 0 in the inverses
-    seen = values > rank_tolerance(values.dtype, n) * jnp.sum(system.output_weights**2)
-    pull = vectors @ (jnp.where(seen, 1 / jnp.where(seen, system.lam + values, 1.0), 0.0) * (vectors.T @ bracket))
+    values, vectors = range_eigh(mean, jnp.sum(system.output_weights**2))
+    inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, system.lam + values, 1.0), 0.0)
+    pull = vectors @ (inverse * (vectors.T @ bracket))
     return jnp.sqrt(length) + jnp.sqrt(jnp.maximum(pull @ inverses @ pull, 0.0))
 
 
@@ -340,7 +340,6 @@ def _plain_radius(system):
     """((y - f(0))ᵀ H̄⁺ (y - f(0)))^(1/2)."""
     weighted = system.output_weights[:, None] * system.slopes
     kernel = (weighted.T @ weighted) * (system.x @ system.x.T)
-    values, vectors = jnp.linalg.eigh(kernel)
-    seen = values > rank_tolerance(values.dtype, len(values)) * jnp.max(values)
-    inverse = jnp.where(seen, 1 / jnp.where(seen, values, 1.0), 0.0)
+    values, vectors = range_eigh(kernel)
+    inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1.0), 0.0)
     return jnp.sqrt(jnp.sum(inverse * (vectors.T @ system.output_gap) ** 2))

@@ -25,7 +25,12 @@ function html(name, attributes = {}, ...children) {
 /** New text in a node of its own, in place: an element that comes or goes would have the whole page's :has() rules asked again. */
 function write(element, text) {
   if (!element.firstChild) element.append("");
-  element.firstChild.data = text;
+  if (element.firstChild.data !== text) element.firstChild.data = text;
+}
+
+/** An attribute that is set only when it changes: the browser lays out and paints whatever is set. */
+function set(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
 // ---------------------------------------------------------------- numbers as text
@@ -62,6 +67,7 @@ class Data {
     this.table = floats(model.get("_table"));
     this.grid = this.spec.parameters.filter((p) => p.values);
     this.smooth = this.spec.parameters.find((p) => !p.values);
+    this.read = {}; // what each field was read from, and its numbers
   }
 
   /** The position on a grid parameter's slider that is nearest to its current value. */
@@ -78,6 +84,7 @@ class Data {
     return Number(steps) === value && steps ? steps : String(Number(value.toPrecision(4)));
   }
 
+  /** A field's numbers; the same array as long as nothing that it depends on has moved. */
   field(name) {
     const { offset, strides, record, size, coefficients, constant } = this.spec.fields[name];
     let source = this.table;
@@ -86,11 +93,14 @@ class Data {
     const fresh = live.record && this.grid.every((p) => live.at[p.name] === this.model.get(p.name));
     if (fresh) [source, start] = [(this.live ??= floats(live.record)), record];
     else this.grid.forEach((p, k) => strides[k] && (start += strides[k] * this.index(p)));
-    const s = this.smooth ? this.model.get(this.smooth.name) : 0;
+    const s = this.smooth && coefficients > 1 ? this.model.get(this.smooth.name) : 0;
+    const before = this.read[name];
+    if (before?.source === source && before.start === start && before.s === s) return before.out;
     const out = new Float64Array(size);
     for (let j = coefficients - 1; j >= 0; j--) {
       for (let i = 0; i < size; i++) out[i] = out[i] * s + source[start + j * size + i];
     }
+    this.read[name] = { source, start, s, out };
     return out;
   }
 
@@ -220,6 +230,7 @@ class View {
     const width = this.box.clientWidth;
     if (!width || width === this.width) return;
     this.width = width;
+    this.drawn = this.spec.layers.map(() => []); // the fields in each layer's path
     const { x, y } = this.spec;
     const height = Math.min(this.spec.height, Math.max(200, 0.6 * width));
     const [left, right, top, bottom] = [44, width - 10, 28, height - 40];
@@ -271,7 +282,12 @@ class View {
 
   draw() {
     if (!this.width) return;
-    this.spec.layers.forEach((layer, i) => this.paths[i].setAttribute("d", this.path(layer)));
+    this.spec.layers.forEach((layer, i) => {
+      const fields = [layer.x, layer.y, layer.y2].map((name) => name && this.data.field(name));
+      if (fields.every((field, k) => field === this.drawn[i][k])) return;
+      this.drawn[i] = fields;
+      this.paths[i].setAttribute("d", this.path(layer));
+    });
   }
 
   path(layer) {
@@ -343,10 +359,9 @@ function makeControl(parameter, data, id) {
     const value = data.model.get(parameter.name);
     const at = grid ? data.index(parameter) : value;
     if (Number(input.value) !== at) input.value = at;
-    input.style.setProperty("--share", at / span);
     const text = `${parameter.symbol} = ${data.text(parameter)}`;
     write(shown, text);
-    input.setAttribute("aria-valuetext", text);
+    set(input, "aria-valuetext", text);
   };
   return { control, draw };
 }
@@ -411,7 +426,7 @@ function render({ model, el }) {
     controls.forEach((c) => c.draw());
     readout.draw();
     views.forEach((v) => v.draw());
-    sentence.setAttribute("aria-busy", "true");
+    set(sentence, "aria-busy", "true");
     write(sentence, data.sentence());
     clearTimeout(rest);
     rest = setTimeout(() => sentence.setAttribute("aria-busy", "false"), 400);
