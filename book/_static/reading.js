@@ -109,6 +109,9 @@ if (proofs.length) {
   if (target) target.open = true; // a link into a proof shows it
 }
 
+for (const explorer of document.querySelectorAll(".bd-article .kd-explorer"))
+  for (let node = explorer; !node.matches("main"); node = node.parentElement) node.classList.add("has-explorer");
+
 // From here on the size of everything is known, its formulas included: two frames later it has been noted.
 addEventListener("load", async () => {
   await window.MathJax?.startup?.promise;
