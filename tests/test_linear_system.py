@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from kdlib.limit import _inverse_on_range
 from kdlib.linear_system import LinearSystem, over_units
 from tests.dense import ACTIVATIONS
 
@@ -95,6 +96,7 @@ def bent(given, lam, step):
     ("activation", "m", "n", "d", "lam"),
     [
         ("tanh", 1, 3, 3, LAM), ("tanh", 6, 7, 3, LAM), ("tanh", 6, 7, 3, 0.0),
+        ("tanh", 1, 7, 3, LAM), ("tanh", 1, 7, 3, 0.0),  # no unit sees all directions
         ("relu", 6, 5, 3, LAM), ("relu", 32, 5, 3, LAM), ("relu", 3, 4, 6, 0.0),
     ],
 )  # fmt: skip
@@ -106,6 +108,20 @@ def test_the_limit_has_its_derivatives_in_the_inputs(activation, m, n, d, lam):
     slopes = jax.jvp(lambda step: bent(given, lam, step), (0.0,), (1.0,))[1]
     for slope, after, before in zip(slopes, bent(given, lam, step), bent(given, lam, -step), strict=True):
         np.testing.assert_allclose(slope, (after - before) / (2 * step), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shift", [0.0, LAM])
+def test_an_inverse_on_the_range_has_its_derivative(shift):
+    """Of a matrix of rank two, its range moving."""
+    columns, moved = jax.random.normal(jax.random.key(7), (2, 5, 2))
+
+    def inverse(step):
+        factor = columns + step * moved
+        return _inverse_on_range(factor @ factor.T, jnp.asarray(shift) + step, jnp.asarray(0.0))
+
+    step = 1e-6
+    slope = jax.jvp(inverse, (0.0,), (1.0,))[1]
+    np.testing.assert_allclose(slope, (inverse(step) - inverse(-step)) / (2 * step), rtol=1e-6, atol=1e-7)
 
 
 def test_the_limit_differentiates_twice_where_singular_values_meet():

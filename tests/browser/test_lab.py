@@ -73,17 +73,16 @@ def lab(tmp_path):
 @pytest.mark.verify
 def test_an_explorer_is_live_in_jupyterlab(browser, lab):
     context = browser.new_context(viewport={"width": 1280, "height": 1600})
-    context.set_default_timeout(120_000)  # a server, a kernel and JAX start, perhaps beside other tests
     tab = context.new_page()
     outside = []
     tab.on("request", lambda request: request.url.startswith((lab, "data:", "blob:")) or outside.append(request.url))
     tab.goto(f"{lab}/lab/tree/chapter.md")
     cell = tab.locator(".jp-CodeCell")
-    cell.first.wait_for()  # as a notebook, not as text
+    cell.first.wait_for(timeout=120_000)  # as a notebook, not as text
     cell.first.locator(".cm-content").click()
     tab.keyboard.press("Shift+Enter")
     tab.locator(".jp-Dialog .jp-mod-accept").click()  # the kernel that it offers
-    tab.locator(".kd-explorer-live").wait_for()
+    tab.locator(".kd-explorer-live").wait_for(timeout=120_000)
     strength = sliders(tab)[0]
 
     # a key moves it, and what it says becomes kdlib's own sentence for a value between those of the table
