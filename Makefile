@@ -4,8 +4,11 @@ BIN := .venv/bin
 # A worker that dies ends the run at once, with the name of its test: replaced, it would wait for ever (pytest-xdist 3.8).
 # Files in their own order: sorted by their number of tests, the few long ones of the browser would come last.
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+# Most of a test's time is compilation of programs that run once: without the optimiser's last steps it takes a quarter.
+# The sweep of the claims, and the chapters, run what a reader's machine compiles.
+QUICK := XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 READY := .venv/.ready
-# Chapters and tests share what JAX has compiled: the same program of the same shapes is compiled once.
+# What JAX has compiled is kept: the same program of the same shapes is compiled once, and not again by the next build or run.
 export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/_build/programs
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0
 
@@ -19,12 +22,12 @@ book: $(READY)  ## execute the chapters and render the book to _build/html/index
 	@$(BIN)/python -m tools.build
 
 test: $(READY) book browser  ## run all tests
-	@$(PYTEST)
+	@$(QUICK) $(PYTEST)
 
 verify: $(READY) browser  ## the long sweeps over random problems and pages; writes book/claims.json
 	@$(PYTEST) --sweep tests/claims  # first, for the book shows its outcome
 	@$(MAKE) --no-print-directory book
-	@$(PYTEST) --sweep --ignore tests/claims
+	@$(QUICK) $(PYTEST) --sweep --ignore tests/claims
 
 bench: $(READY)  ## time kdlib beside its alternatives; compares with benchmarks/accepted.json
 	@$(BIN)/python -m benchmarks

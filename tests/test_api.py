@@ -10,7 +10,7 @@ import pytest
 import kdlib as kd
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = "".join((ROOT / f"book/{page}.md").read_text(encoding="utf-8") for page in ("api", "api-modules"))
+PAGE = "".join((ROOT / f"book/{page}.md").read_text(encoding="utf-8") for page in ("api", "api-modules", "api-claims"))
 CHAPTERS = sorted(path.stem for path in (ROOT / "kdlib/claims").glob("[!_]*.py"))
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.integrate import quad
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from kdlib.claims import Check
 from kdlib.kernels import limit_kernel, tangent_kernel, unit_kernels
@@ -190,23 +190,29 @@ def _orthant_probability(correlation):
     # the integrand turns from 1/2 to its final value within 1/|slope| of 0: tell the quadrature where
     turn = min(8.0, 8.0 / max(abs(slope), 1e-12))
     pieces = [(0.0, turn), (turn, 12.0)]
-    return sum(quad(lambda z: norm.pdf(z) * norm.cdf(slope * z), *piece, epsabs=1e-13)[0] for piece in pieces)
+    return sum(quad(lambda z: _density(z) * ndtr(slope * z), *piece, epsabs=1e-13)[0] for piece in pieces)
+
+
+def _density(z):
+    """The standard normal density."""
+    return np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
 
 
 def _limit_kernel_by_trapezium(x, activation, covariance, reach=9.0, step=0.1):
     """E[σ′(w·x)σ′(w·x′)] x·x′ over a uniform grid of the plane: exponentially accurate for analytic σ′."""
     slope = activation_pair(activation)[1]
     nodes = np.arange(-reach, reach + step, step)
-    weights = norm.pdf(nodes) * step
+    weights = _density(nodes) * step
     second_moments = _second_moments(x, covariance)
     expected = np.zeros_like(second_moments)
     for i in range(len(x)):
-        radius = np.sqrt(second_moments[i, i])
-        along = second_moments[i] / radius if radius > 0 else np.zeros(len(x))
-        across = np.sqrt(np.maximum(np.diag(second_moments) - along**2, 0.0))
+        radius, moments = np.sqrt(second_moments[i, i]), second_moments[i, i:]
+        along = moments / radius if radius > 0 else np.zeros_like(moments)
+        across = np.sqrt(np.maximum(np.diag(second_moments)[i:] - along**2, 0.0))
         first = np.asarray(slope(jnp.asarray(radius * nodes)))
         second = along[:, None, None] * nodes[:, None] + across[:, None, None] * nodes
-        expected[i] = np.einsum("a,b,a,iab->i", weights, weights, first, np.asarray(slope(jnp.asarray(second))))
+        mean = np.einsum("a,b,a,iab->i", weights, weights, first, np.asarray(slope(jnp.asarray(second))))
+        expected[i, i:] = expected[i:, i] = mean
     return expected * (x @ x.T)
 
 
@@ -215,9 +221,9 @@ def _hermite_coefficients(activation, radius, terms):
     if activation == "relu":
         # (He_{j-1} φ)′ = −He_j φ, so c_j = he_{j-1}(0) φ(0) / √j
         at_zero = _hermite(np.zeros(1), terms)[:, 0]
-        return np.append(0.5, at_zero[:-1] * norm.pdf(0.0) / np.sqrt(np.arange(1, terms)))[:terms], 0.5
+        return np.append(0.5, at_zero[:-1] * _density(0.0) / np.sqrt(np.arange(1, terms)))[:terms], 0.5
     nodes = np.arange(-14.0, 14.0, 0.01)
-    weights = norm.pdf(nodes) * 0.01
+    weights = _density(nodes) * 0.01
     values = np.asarray(activation_pair(activation)[1](jnp.asarray(radius * nodes)))
     return _hermite(nodes, terms) @ (weights * values), weights @ values**2
 

@@ -154,7 +154,7 @@ function makeScale(axis, from, to, room) {
   return scale;
 }
 
-const px = (v) => v.toFixed(2);
+const px = (v) => Math.round(10 * v) / 10; // a tenth of a pixel: less than the eye sees, and half the text
 
 /** A smooth path that does not overshoot its points (monotone cubic, Fritsch and Carlson); a value that is no number breaks it. */
 function smoothPath(xs, ys) {
