@@ -2,6 +2,7 @@
 
 import fcntl
 import functools
+import os
 import subprocess
 import sys
 import threading
@@ -18,6 +19,11 @@ from tools.build import PAGES
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def readers_environment():
+    """Without the quick compilation of the tests (Makefile), for it rounds otherwise than a reader's machine."""
+    return {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+
+
 @pytest.fixture(scope="session")
 def book():
     """The folder of the rendered pages; builds them if they are missing or out of date."""
@@ -25,7 +31,7 @@ def book():
     lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)  # tests run in several processes
-        subprocess.run([sys.executable, "-m", "tools.build"], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-m", "tools.build"], cwd=ROOT, env=readers_environment(), check=True)
     return ROOT / PAGES
 
 

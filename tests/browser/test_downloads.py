@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 
+from tests.browser.conftest import readers_environment
 from tools import downloads, notebooks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +82,7 @@ def check_runs(visit, python, folder, page, origin):
     """The notebook of the page runs where nothing else lies, and prints what it printed in the book."""
     take(visit, page, origin, folder / f"{page}.ipynb")
     command = [python, "-c", RUN, f"{page}.ipynb", "again.ipynb"]
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    run = subprocess.run(command, cwd=folder, env=readers_environment(), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
     taken, again = (nbformat.read(folder / name, as_version=4) for name in (f"{page}.ipynb", "again.ipynb"))
     assert any(cell.get("outputs") for cell in taken.cells)

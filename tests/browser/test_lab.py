@@ -1,6 +1,5 @@
 """A chapter in a real JupyterLab, as `make lab` opens it: its explorer is live, and kdlib computes what it shows."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -11,6 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.browser.conftest import readers_environment
 from tests.browser.test_explorer import drawn, same_text, settle, sliders
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +53,7 @@ def lab(tmp_path):
         --ServerApp.root_dir={tmp_path / "book"} --LabApp.app_settings_dir={tmp_path / "settings"}""".split()
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyter", "lab", *options], env=os.environ | home, stdout=log, stderr=log
+            [sys.executable, "-m", "jupyter", "lab", *options], env=readers_environment() | home, stdout=log, stderr=log
         )
     address = f"http://127.0.0.1:{port}"
     try:

@@ -15,11 +15,12 @@ TEXT, EXPLORER = 650_000, 950_000  # bytes
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_light(visit, book, page):
     with visit(page) as tab:
-        paths = {urlsplit(tab.url).path}
-        tab.on("request", lambda request: request.url.startswith("http") and paths.add(urlsplit(request.url).path))
-        tab.reload()
         tab.evaluate("async () => await window.MathJax?.startup?.promise")
         tab.wait_for_load_state("networkidle")  # fonts come when a formula asks for them
+        loaded = tab.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)")
+        assert len(loaded) < 250  # the browser notes no more
+        icons = tab.eval_on_selector_all("link[rel~=icon]", "links => links.map(link => link.href)")  # not always noted
+        paths = {urlsplit(url).path for url in [tab.url, *loaded, *icons] if url.startswith("http")}
         most = EXPLORER if tab.locator(".kd-explorer").count() else TEXT
     weights = {path: len(gzip.compress((book / unquote(path).lstrip("/")).read_bytes())) for path in paths}
     heaviest = sorted(weights.items(), key=lambda item: -item[1])[:5]
