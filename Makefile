@@ -27,7 +27,8 @@ test: $(READY) book browser  ## run all tests
 verify: $(READY) browser  ## the long sweeps over random problems and pages; writes book/claims.json
 	@$(PYTEST) --sweep tests/claims  # first, for the book shows its outcome
 	@$(MAKE) --no-print-directory book
-	@$(QUICK) $(PYTEST) --sweep --ignore tests/claims
+	@$(QUICK) $(PYTEST) --sweep --ignore tests/claims -m "not timed"
+	@$(PYTEST) -n 0 --sweep -m timed
 
 bench: $(READY)  ## time kdlib beside its alternatives; compares with benchmarks/accepted.json
 	@$(BIN)/python -m benchmarks

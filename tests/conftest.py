@@ -36,6 +36,7 @@ def pytest_configure(config):
         "claim(label, trains=False): the test of a statement; trains=True: fewer problems in a sweep",
         "counterexample(label): shows that a hypothesis of the statement is necessary",
         "verify: runs in the long sweep only",
+        "timed: measures times; runs in the long sweep only, with no other test beside it",
     ):
         config.addinivalue_line("markers", line)
     if config.getoption("--sweep") and not hasattr(config, "workerinput"):
@@ -47,7 +48,7 @@ def pytest_collection_modifyitems(config, items):
     done = swept() if sweep else {}
     for item in items:
         claim = item.get_closest_marker("claim")
-        if item.get_closest_marker("verify") and not sweep:
+        if not sweep and any(item.get_closest_marker(mark) for mark in ("verify", "timed")):
             item.add_marker(pytest.mark.skip(reason="long: runs with --sweep"))
         elif claim:
             item.seeds = range(done.get(claim.args[0], 0), case_count(config, claim.kwargs.get("trains", False)))

@@ -157,8 +157,8 @@ def finite_width_gap_posterior(problem, times):
     for time, value in zip(times, library, strict=True):
         nodes = np.concatenate([[0.0], np.geomspace(time / 100, time, 12)])
         (gap_bound, way_bound), v_hat = _dense_posterior(problem, nodes)
-        gap = _gap(problem, time)
-        v = np.asarray(gradient_flow(problem, [time]).network.weights - problem.student.weights).ravel()
+        network = gradient_flow(problem, [time]).network
+        gap, v = _apart(problem, network, time), np.asarray(network.weights - problem.student.weights).ravel()
         checks += [
             Check.at_most(label, gap, value, 1e-6, part="library"),
             Check.at_most(label, gap, gap_bound, 1e-6, part="outputs and features"),
@@ -243,11 +243,15 @@ def _dense_posterior(problem, nodes):
 
 def _gap(problem, time):
     """‖f − f̂‖ and (λΣ‖f_k − f̂_k‖²)^{1/2}: the trained network and the dense kernel flow."""
+    return _apart(problem, gradient_flow(problem, [time]).network, time)
+
+
+def _apart(problem, network, time):
+    """The same two norms, for a network that has been trained up to this time."""
     dense = _Dense.of(problem)
     (v,) = _kernel_flow(dense, [time])
     change = np.einsum("kdi,kd->ki", dense.blocks, v.reshape(dense.blocks.shape[:2]))
-    trained = np.asarray(gradient_flow(problem, [time]).network.features(problem.x))
-    apart = trained - dense.start - change
+    apart = np.asarray(network.features(problem.x)) - dense.start - change
     return np.array([np.linalg.norm(dense.b @ apart), np.sqrt(dense.lam) * np.linalg.norm(apart)])
 
 

@@ -259,18 +259,19 @@ class View {
     const clip = `kd-clip-${Math.random().toString(36).slice(2)}`;
     root.append(svg("clipPath", { id: clip }, svg("rect", { x: left, y: top - 6, width: right - left, height: bottom - top + 12 })));
     this.layers = svg("g", { "clip-path": `url(#${clip})` });
+    // The look of a layer stands on a group of its own: a new path then costs no more than its shape.
     this.paths = this.spec.layers.map((layer) => {
-      const path = svg("path", {
-        "data-layer": layer.y ?? layer.x,
+      const path = svg("path", { "data-layer": layer.y ?? layer.x });
+      const look = {
         fill: "none",
         style: `stroke: var(--kd-${layer.color})`,
         "stroke-width": layer.width ?? 1.8,
         "stroke-opacity": layer.opacity ?? 1,
         "stroke-dasharray": layer.dash ?? "none",
         "stroke-linejoin": "round",
-      });
-      if (layer.kind === "marks") for (const [k, v] of Object.entries(symbolAttributes(layer))) path.setAttribute(k, v);
-      this.layers.append(path);
+        ...(layer.kind === "marks" && symbolAttributes(layer)),
+      };
+      this.layers.append(svg("g", look, path));
       return path;
     });
     root.append(this.layers);

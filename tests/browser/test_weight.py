@@ -27,7 +27,7 @@ def test_a_page_is_light(visit, book, page):
     assert sum(weights.values()) <= most, heaviest
 
 
-@pytest.mark.verify
+@pytest.mark.timed
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_there_within_a_second(visit, page):
     """The load event, from a server on this machine that has been asked before."""
