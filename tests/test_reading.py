@@ -34,7 +34,7 @@ By {{prf:ref}}`sum-rule` and {{eq}}`eq-sum`, a {{term}}`sum` is a sum.
 ```{{prf:theorem}} Sums commute
 :label: sum-rule
 
-For real $a$ and $b$
+For *all*, $a$, $b$ ($c$ too, and $c$), $n$-fold, or $d$.
 
 $$
 a + b = b + a.
@@ -62,7 +62,7 @@ sum
 
 | Symbol | Code | Shape | Meaning |
 |---|---|---|---|
-| [$+$]{#symbol-sum} | `+` | | adds *two* numbers |
+| [$+$]{#symbol-sum} | `__add__all` | | adds *two* numbers |
 
 ```{statement-index}
 ```
@@ -107,6 +107,18 @@ def definitions(built):
         page, entries = re.fullmatch(r'defineLinks\("(.+?)",(.*)\)\n', path.read_text()).groups()
         found[page] = {name: BeautifulSoup(text, "html.parser") for name, text in json.loads(entries).items()}
     return found
+
+
+def test_a_formula_keeps_its_punctuation(chapter):
+    said = next(p for p in chapter.select("div.proof p") if "For all" in p.get_text())
+    assert said.get_text() == r"For all, \(a\), \(b\) (\(c\) too, and \(c\)), \(n\)-fold, or \(d\)."
+    assert [kept.get_text() for kept in said.select(".unbroken")] == [r"\(a\),", r"(\(c\)", r"\(c\)),", r"\(d\)."]
+
+
+def test_a_name_in_a_table_breaks_behind_underscores_only(built):
+    code = BeautifulSoup((built / "book/words.html").read_text(), "html.parser").select_one("td code")
+    assert code.get_text() == "__add__all"
+    assert [wbr.previous_sibling.get_text() for wbr in code.select("wbr")] == ["__", "add__"]
 
 
 def test_a_quiz_is_a_group_of_answers_that_open(chapter):
@@ -167,7 +179,7 @@ def test_links_can_show_what_they_lead_to(definitions):
     entries = definitions["chapter.html"] | definitions["words.html"]
     theorem = entries["sum-rule"]
     assert theorem.p.get_text() == "Theorem 1  (Sums commute)" and theorem.p["class"] == ["definition-title"]
-    assert "For real" in theorem.get_text() and "a + b = b + a." in entries["equation-eq-sum"].get_text()
+    assert "For all" in theorem.get_text() and "a + b = b + a." in entries["equation-eq-sum"].get_text()
     assert [p.get_text() for p in entries["term-sum"].select("p")] == [
         "sum",
         r"What \(+\) gives. It is A chapter’s subject.",

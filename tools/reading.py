@@ -1,5 +1,5 @@
-"""Reading aids that the build makes from what the chapters say already: proofs that fold, the index of statements, and
-the definitions that a link shows when it is pointed at.
+"""Reading aids that the build makes from what the chapters say already: proofs that fold, where lines may
+break, the index of statements, and the definitions that a link shows when it is pointed at.
 
 The definitions of a page stand beside it in `<page>.definitions.js`, a script that hands them to
 `book/_static/reading.js`. The first link that asks for one loads it; a script works from a file too, where a page may
@@ -7,12 +7,14 @@ not read another one.
 """
 
 import json
+import re
 from pathlib import Path
 
 from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx_proof.nodes import proof_node
 
@@ -35,6 +37,44 @@ def depart_proof(self, node):
 
 def leave_as_it_is(self, node):
     pass
+
+
+# Where lines may break ------------------------------------------------------------------------------------------------
+
+
+class Punctuation(SphinxPostTransform):
+    """Keeps brackets, commas and full stops with the formula that they stand at: browsers would break between them."""
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self, **options):
+        for formula in list(self.document.findall(nodes.math)):
+            parent, at = formula.parent, formula.parent.index(formula)
+            before, after = (parent[i] if 0 <= i < len(parent) else None for i in (at - 1, at + 1))
+            opening = re.search(r"[(\[“]*$", before).group() if isinstance(before, nodes.Text) else ""
+            closing = re.match(r"[)\].,;:?!”]*", after).group() if isinstance(after, nodes.Text) else ""
+            if opening:
+                parent[at - 1] = nodes.Text(before.removesuffix(opening))
+            if closing:
+                parent[at + 1] = nodes.Text(after.removeprefix(closing))
+            if opening or closing:
+                parts = nodes.Text(opening), formula, nodes.Text(closing)
+                parent[at] = nodes.inline("", "", *parts, classes=["unbroken"])
+
+
+class Names(SphinxPostTransform):
+    """Lets a name in a table's cell break behind its underscores: the style lets it break nowhere else."""
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self, **options):
+        for cell in self.document.findall(nodes.entry):
+            for name in list(cell.findall(nodes.literal)):
+                first, *rest = re.split(r"(?<=_)(?=[^_])", name.astext())
+                wbr = nodes.raw("", "<wbr>", format="html")
+                name[:] = [nodes.Text(first), *(node for part in rest for node in (wbr.deepcopy(), nodes.Text(part)))]
 
 
 # The index of statements ----------------------------------------------------------------------------------------------
@@ -123,6 +163,8 @@ def write_definitions(app: Sphinx, pagename: str, templatename: str, context: di
 
 def setup(app: Sphinx):
     app.add_node(proof_node, override=True, html=(visit_proof, depart_proof), latex=(leave_as_it_is, leave_as_it_is))
+    app.add_post_transform(Punctuation)
+    app.add_post_transform(Names)
     app.add_directive("statement-index", StatementIndex)
     app.connect("html-page-context", write_definitions)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
