@@ -31,6 +31,7 @@ NEEDED = {
     "pgfplots.sty": "texlive-pictures",
     "mathrsfs.sty": "texlive-latex-base",
     "unicode-math.sty": "texlive-xetex",
+    "pzdr.tfm": "texlive-fonts-recommended",
     "FreeSerif.otf": "fonts-freefont-otf",
     "DejaVuSansMono.ttf": "fonts-dejavu-core",
 }
