@@ -51,13 +51,14 @@ class Punctuation(SphinxPostTransform):
     def run(self, **options):
         for formula in list(self.document.findall(nodes.math)):
             parent, at = formula.parent, formula.parent.index(formula)
-            before, after = (parent[i] if 0 <= i < len(parent) else None for i in (at - 1, at + 1))
-            opening = re.search(r"[(\[“]*$", before).group() if isinstance(before, nodes.Text) else ""
-            closing = re.match(r"[)\].,;:?!”]*", after).group() if isinstance(after, nodes.Text) else ""
+            beside = [parent[i] if 0 <= i < len(parent) else None for i in (at - 1, at + 1)]
+            before, after = (str(text) if isinstance(text, nodes.Text) else "" for text in beside)
+            left, right = before.rstrip("([“"), after.lstrip(")],.;:?!”")
+            opening, closing = before[len(left) :], after[: len(after) - len(right)]
             if opening:
-                parent[at - 1] = nodes.Text(before.removesuffix(opening))
+                parent[at - 1] = nodes.Text(left)
             if closing:
-                parent[at + 1] = nodes.Text(after.removeprefix(closing))
+                parent[at + 1] = nodes.Text(right)
             if opening or closing:
                 parts = nodes.Text(opening), formula, nodes.Text(closing)
                 parent[at] = nodes.inline("", "", *parts, classes=["unbroken"])
