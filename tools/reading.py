@@ -1,5 +1,5 @@
-"""Reading aids that the build makes from what the chapters say already: proofs that fold, where lines may
-break, the index of statements, and the definitions that a link shows when it is pointed at.
+"""Reading aids that the build makes from what the chapters say already: proofs that fold, places where
+lines may break, the index of statements, and the definitions that a link shows when it is pointed at.
 
 The definitions of a page stand beside it in `<page>.definitions.js`, a script that hands them to
 `book/_static/reading.js`. The first link that asks for one loads it; a script works from a file too, where a page may
