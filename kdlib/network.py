@@ -4,6 +4,7 @@ Book: chapter *Transfer* (setting) and the notation table.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -147,7 +148,7 @@ class TwoLayerNetwork(eqx.Module):
     @property
     def output_weights(self) -> jax.Array:
         r"""The fixed output weights :math:`b_k = a_k/\sqrt m`, shape (m,)."""
-        return self.signs / jnp.sqrt(jnp.asarray(self.width, self.signs.dtype))
+        return self.signs / math.sqrt(self.width)
 
     @property
     def a(self) -> jax.Array:
@@ -156,15 +157,22 @@ class TwoLayerNetwork(eqx.Module):
 
     def features(self, x: ArrayLike) -> jax.Array:
         r"""Return the hidden features :math:`f_k(x_i) = \sigma(w_k \cdot x_i)`, shape (m, n), for x of shape (n, d)."""
-        return activation_pair(self.activation)[0](self._preactivations(x))
+        return _units(self.activation, 0, self.weights, _inputs(x, self.dim))
 
     def derivative(self, x: ArrayLike) -> jax.Array:
         r"""Return :math:`\sigma'(w_k \cdot x_i)`, shape (m, n): row k is the diagonal of :math:`S_k`."""
-        return activation_pair(self.activation)[1](self._preactivations(x))
+        return _units(self.activation, 1, self.weights, _inputs(x, self.dim))
 
     def __call__(self, x: ArrayLike) -> jax.Array:
         r"""Return the outputs :math:`f(x_i) = \sum_k b_k f_k(x_i)`, shape (n,), for x of shape (n, d)."""
         return self.output_weights @ self.features(x)
 
-    def _preactivations(self, x):
-        return self.weights @ real_array("x", x, (("n", None), ("d", self.dim))).T
+
+def _inputs(x, dim):
+    return real_array("x", x, (("n", None), ("d", dim)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _units(activation, order, weights, x):
+    r"""The activation's derivative of order 0 or 1 at :math:`w_k \cdot x_i`, shape (m, n)."""
+    return activation_pair(activation)[order](weights @ x.T)

@@ -37,31 +37,25 @@ def real_array(name, value, axes, *, finite=True):
     finite : bool
         Whether NaN and infinities are errors.
     """
-    expected = describe_shape([label if size is None else f"{label}={size}" for label, size in axes])
-    what = "a real number" if not axes else f"a real array of shape {expected}"
-    if not isinstance(value, jax.Array):
+    known = isinstance(value, jax.Array)
+    if not known:
         try:
             value = np.asarray(value)
         except ValueError as error:
-            raise ValueError(f"{name}: expected {what}; got nested sequences of unequal length") from error
+            raise _unexpected(name, axes, "nested sequences of unequal length") from error
     if value.dtype.kind == "c":
-        raise ValueError(f"{name}: expected {what}; got complex numbers ({value.dtype})")
+        raise _unexpected(name, axes, f"complex numbers ({value.dtype})")
     if value.dtype.kind not in "fiub" and not jnp.issubdtype(value.dtype, jnp.floating):
-        raise ValueError(f"{name}: expected {what}; got {value.dtype} values")
-    fits = len(value.shape) == len(axes) and all(
-        size is None or size == got for (_, size), got in zip(axes, value.shape)
-    )
-    if not fits:
-        raise ValueError(f"{name}: expected {what}; got shape {describe_shape(value.shape)}")
+        raise _unexpected(name, axes, f"{value.dtype} values")
+    if len(value.shape) != len(axes) or any(size not in (None, got) for (_, size), got in zip(axes, value.shape)):
+        raise _unexpected(name, axes, f"shape {describe_shape(value.shape)}")
     for (label, _), got in zip(axes, value.shape):
         if got == 0:
-            raise ValueError(
-                f"{name}: expected {what} with at least one entry on every axis; "
-                f"got shape {describe_shape(value.shape)}, empty along {label}"
-            )
+            came = f"shape {describe_shape(value.shape)}, empty along {label}"
+            raise _unexpected(name, axes, came, " with at least one entry on every axis")
     if finite and is_concrete(value):
         # an array of which other processes hold parts is judged where it lies: all of them come to one verdict
-        held = not isinstance(value, jax.Array) or value.is_fully_addressable
+        held = not known or value.is_fully_addressable
         bad = ~np.isfinite(np.asarray(value, dtype=np.float64)) if held else ~jnp.isfinite(value)
         if bad.any():
             first = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
@@ -69,8 +63,15 @@ def real_array(name, value, axes, *, finite=True):
             raise ValueError(
                 f"{name}: expected finite values; got {value[first]}{where} ({int(bad.sum())} of {bad.size} not finite)"
             )
-    array = jnp.asarray(value)
+    array = value if known else jnp.asarray(value)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+
+
+def _unexpected(name, axes, came, more=""):
+    """The error that says which array was expected and what came."""
+    shape = describe_shape([label if size is None else f"{label}={size}" for label, size in axes])
+    what = f"a real array of shape {shape}" if axes else "a real number"
+    return ValueError(f"{name}: expected {what}{more}; got {came}")
 
 
 def non_negative(name, value):
