@@ -73,8 +73,12 @@ class Data {
   /** The position on a grid parameter's slider that is nearest to its current value. */
   index(parameter) {
     const value = this.model.get(parameter.name);
-    const gaps = parameter.values.map((v) => Math.abs(v - value));
-    return gaps.indexOf(Math.min(...gaps));
+    const { values } = parameter;
+    let nearest = 0;
+    for (let i = 1; i < values.length; i++) {
+      if (Math.abs(values[i] - value) < Math.abs(values[nearest] - value)) nearest = i;
+    }
+    return nearest;
   }
 
   text(parameter) {
@@ -154,6 +158,7 @@ function makeScale(axis, from, to, room) {
   return scale;
 }
 
+const FAR = 1e4; // pixels: outside of every frame
 const px = (v) => Math.round(10 * v) / 10; // a tenth of a pixel: less than the eye sees, and half the text
 
 /** A smooth path that does not overshoot its points (monotone cubic, Fritsch and Carlson); a value that is no number breaks it. */
@@ -198,14 +203,16 @@ function monotoneSlopes(n, secant) {
   return slopes;
 }
 
-// Each is drawn around (0, 0); shape as well as colour tells the roles apart.
+// Each is drawn around the place that the pen stands at; shape as well as colour tells the roles apart.
 const SYMBOLS = {
-  disc: "M4,0A4,4 0 1 1 -4,0A4,4 0 1 1 4,0Z",
-  diamond: "M0,-5.2L5.2,0L0,5.2L-5.2,0Z",
-  cross: "M-3.8,-3.8L3.8,3.8M-3.8,3.8L3.8,-3.8",
-  square: "M-4.4,-4.4L4.4,-4.4L4.4,4.4L-4.4,4.4Z",
-  bar: "M-6,0L6,0",
+  disc: "m4,0a4,4 0 1 1 -8,0a4,4 0 1 1 8,0z",
+  diamond: "m0,-5.2l5.2,5.2l-5.2,5.2l-5.2,-5.2z",
+  cross: "m-3.8,-3.8l7.6,7.6m-7.6,0l7.6,-7.6",
+  square: "m-4.4,-4.4h8.8v8.8h-8.8z",
+  bar: "m-6,0h12",
 };
+
+const mark = (symbol, x, y) => `M${px(x)},${px(y)}${SYMBOLS[symbol]}`;
 
 function symbolAttributes(layer) {
   const open = layer.symbol !== "disc";
@@ -231,6 +238,7 @@ class View {
     if (!width || width === this.width) return;
     this.width = width;
     this.drawn = this.spec.layers.map(() => []); // the fields in each layer's path
+    this.placed = {}; // and where their numbers stand across
     const { x, y } = this.spec;
     const height = Math.min(this.spec.height, Math.max(200, 0.6 * width));
     const [left, right, top, bottom] = [44, width - 10, 28, height - 40];
@@ -258,7 +266,9 @@ class View {
     );
     const clip = `kd-clip-${Math.random().toString(36).slice(2)}`;
     root.append(svg("clipPath", { id: clip }, svg("rect", { x: left, y: top - 6, width: right - left, height: bottom - top + 12 })));
-    this.layers = svg("g", { "clip-path": `url(#${clip})` });
+    // Behind them all, a sheet that no path leaves: were the group's bounds to move, the browser would sort the page's layers anew.
+    const sheet = svg("rect", { fill: "transparent", x: -width, width: 3 * width, y: -2 * FAR, height: 4 * FAR });
+    this.layers = svg("g", { "clip-path": `url(#${clip})` }, sheet);
     // The look of a layer stands on a group of its own: a new path then costs no more than its shape.
     this.paths = this.spec.layers.map((layer) => {
       const path = svg("path", { "data-layer": layer.y ?? layer.x });
@@ -291,19 +301,33 @@ class View {
     });
   }
 
+  /** Where a field's numbers stand across; kept as long as the field does. */
+  columns(name) {
+    const field = this.data.field(name);
+    const before = this.placed[name];
+    if (before?.field === field) return before.xs;
+    const xs = Array.from(field, this.x);
+    this.placed[name] = { field, xs };
+    return xs;
+  }
+
   path(layer) {
-    const y = (v) => Math.max(-1e4, Math.min(1e4, this.y(v))); // a log axis sends 0 far below the frame
+    const y = (v) => Math.max(-FAR, Math.min(FAR, this.y(v))); // a log axis sends 0 far below the frame
     if (layer.kind === "cursor") {
       const x = this.x(this.data.field(layer.x)[0]);
       return Number.isFinite(x) ? `M${px(x)},${px(this.y(this.spec.y.domain[0]))}V${px(this.y(this.spec.y.domain[1]))}` : "";
     }
     const ys = this.data.field(layer.y);
     if (layer.kind === "rule") return `M${this.x(this.spec.x.domain[0])},${y(ys[0])}H${this.x(this.spec.x.infinity ? Infinity : this.spec.x.domain[1])}`;
-    const xs = Array.from(this.data.field(layer.x), this.x);
+    const xs = this.columns(layer.x);
     if (layer.kind === "marks") {
-      // As many marks as values; a single x serves them all (the column at t = ∞).
-      const mark = (v, i) => [xs[xs.length === 1 ? 0 : i], y(v)];
-      return Array.from(ys, mark).filter((at) => at.every(Number.isFinite)).map((at) => shift(SYMBOLS[layer.symbol], ...at)).join("");
+      let path = "";
+      ys.forEach((value, i) => {
+        // As many marks as values; a single x serves them all (the column at t = ∞).
+        const at = [xs[xs.length === 1 ? 0 : i], y(value)];
+        if (at.every(Number.isFinite)) path += mark(layer.symbol, ...at);
+      });
+      return path;
     }
     if (layer.kind === "segments") {
       const ends = this.data.field(layer.y2);
@@ -317,12 +341,6 @@ class View {
     }
     return path;
   }
-}
-
-/** A symbol's path moved to (x, y): absolute pairs only, radii and flags of the arcs left alone. */
-function shift(symbol, x, y) {
-  return symbol.replace(/A[\d.,]+ 0 1 1 |(-?[\d.]+),(-?[\d.]+)/g, (match, a, b) =>
-    a === undefined ? match : `${px(Number(a) + x)},${px(Number(b) + y)}`);
 }
 
 // ---------------------------------------------------------------- controls and read-out
@@ -371,7 +389,7 @@ function swatch(row) {
   const box = svg("svg", { class: "kd-swatch", width: 34, height: 14, viewBox: "-17 -7 34 14", "aria-hidden": "true" });
   const line = { d: "M-17,0H17", style: `stroke: var(--kd-${row.color})`, "stroke-width": 1.8, "stroke-dasharray": row.dash };
   if (row.dash) box.append(svg("path", line));
-  if (row.symbol) box.append(svg("path", { d: SYMBOLS[row.symbol], ...symbolAttributes(row) }));
+  if (row.symbol) box.append(svg("path", { d: mark(row.symbol, 0, 0), ...symbolAttributes(row) }));
   return box;
 }
 
