@@ -240,9 +240,14 @@ def spectral_fit(problem: TransferProblem, filter: Callable, *, at: ArrayLike | 
     True
     """
     at = check_problem_and_inputs(problem, at)
-    student, x = problem.student, problem.x
-    rates, modes = _modes(tangent_kernel(student, x))
+    rates, modes = _modes(tangent_kernel(problem.student, problem.x))
     learnt = real_array("filter", filter(rates), (("n", rates.size),))
+    return _fit(problem, at, rates, modes, learnt)
+
+
+@eqx.filter_jit
+def _fit(problem, at, rates, modes, learnt):
+    student, x = problem.student, problem.x
     over_rates = jnp.where(rates > 0, learnt / jnp.where(rates > 0, rates, 1.0), 0.0)
     return student(at) + tangent_kernel(student, at, x) @ (modes @ (over_rates * (modes.T @ problem.output_gap)))
 
@@ -298,7 +303,7 @@ def best_stopping_time(problem: TransferProblem, truth: ArrayLike, noise: float 
     truth = real_array("truth", truth, (("n", problem.x.shape[0]),))
     noise = float(non_negative("noise", noise))
     rates, modes = (np.asarray(part) for part in _modes(tangent_kernel(problem.student, problem.x)))
-    squares = np.asarray(modes.T @ (truth - problem.student(problem.x))) ** 2
+    squares = (modes.T @ np.asarray(truth - problem.student(problem.x))) ** 2
     moving = rates > 0
     mode_times = np.full(rates.shape, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -307,8 +312,9 @@ def best_stopping_time(problem: TransferProblem, truth: ArrayLike, noise: float 
     mode_times[moving] = np.where(noise > 0, wanted, np.inf) / rates[moving]
 
     def risk(time):
-        learnt = -np.expm1(-rates * time)
-        return float(np.mean(squares * (1 - learnt) ** 2 + noise**2 * learnt**2))
+        # one time or many: a row for each
+        learnt = -np.expm1(-np.multiply.outer(time, rates))
+        return np.mean(squares * (1 - learnt) ** 2 + noise**2 * learnt**2, axis=-1)
 
     trained = float((squares[~moving].sum() + noise**2 * moving.sum()) / rates.size)
     time = math.inf if noise == 0 else 0.0
@@ -316,7 +322,7 @@ def best_stopping_time(problem: TransferProblem, truth: ArrayLike, noise: float 
         last = mode_times[moving].max()
         first = max(mode_times[moving].min(), 1e-12 * last)
         grid = np.geomspace(first, last, 400)
-        best = int(np.argmin([risk(candidate) for candidate in grid]))
+        best = int(np.argmin(risk(grid)))
         low, high = sorted((grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]))  # rounding, when all agree
         refined: Any = minimize_scalar(risk, bounds=(low, high), method="bounded", options={"xatol": 1e-9 * high})
         time = min((first, float(grid[best]), float(refined.x), last), key=risk)
@@ -325,6 +331,7 @@ def best_stopping_time(problem: TransferProblem, truth: ArrayLike, noise: float 
     return StoppingTime(*(jnp.asarray(part, dtype) for part in (time, value, trained, mode_times)))
 
 
+@jax.jit
 def _modes(kernel):
     """Eigenvalues, descending, and eigenvectors."""
     values, vectors = range_eigh(kernel)

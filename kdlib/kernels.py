@@ -285,7 +285,7 @@ def _with_coefficients(derivative, x, x2):
             (first, tail, unresolved) if x2 is None else _hermite_coefficients(derivative, radii2, terms)
         )
         # Cauchy-Schwarz for what the series leaves out, and the quadrature's own error
-        error = float(jnp.sqrt(tail.max() * tail2.max()) + jnp.maximum(unresolved.max(), unresolved2.max()))
+        error = float(np.sqrt(np.max(tail) * np.max(tail2)) + max(np.max(unresolved), np.max(unresolved2)))
         if error <= goal:
             break
         if terms == _MOST_TERMS:
@@ -302,10 +302,14 @@ def _with_coefficients(derivative, x, x2):
 def _hermite_coefficients(derivative, radii, terms):
     """Coefficients c_j(r), shape (terms, n); the share of E[sigma'(rz)^2] beyond them; the quadrature's error."""
     z, density, basis = _hermite_functions(terms)
-    z, density, basis = (jnp.asarray(part, radii.dtype) for part in (z, density, basis))
-    root = jnp.sqrt(density)[:, None]
-    values = root * derivative(z[:, None] * radii[None, :])
-    coefficients = basis @ values
+    slopes = derivative(jnp.asarray(z, radii.dtype)[:, None] * radii[None, :])
+    return _expanded(slopes, density, basis)
+
+
+@jax.jit
+def _expanded(slopes, density, basis):
+    values = jnp.sqrt(density.astype(slopes.dtype))[:, None] * slopes
+    coefficients = basis.astype(slopes.dtype) @ values
     energy = jnp.sum(values**2, axis=0)
     safe = jnp.where(energy > 0, energy, 1.0)
     tail = jnp.maximum(energy - jnp.sum(coefficients**2, axis=0), 0.0) / safe

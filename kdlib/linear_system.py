@@ -72,7 +72,7 @@ class LinearSystem(eqx.Module):
     @property
     def scale(self):
         """max(‖y‖, ‖f(0)‖), what accuracies of trajectories are relative to."""
-        return jnp.maximum(jnp.linalg.norm(self.problem.y), jnp.linalg.norm(self.start))
+        return _longer(self.problem.y, self.start)
 
     @property
     def feature_gap(self):
@@ -192,6 +192,11 @@ class LinearSystem(eqx.Module):
         return array.reshape(self.devices, count, -1, *array.shape[1:])
 
 
+@jax.jit
+def _longer(first, second):
+    return jnp.maximum(jnp.linalg.norm(first), jnp.linalg.norm(second))
+
+
 def _block(array, j):
     return jax.lax.dynamic_index_in_dim(array, j, 1, keepdims=False)
 
@@ -204,6 +209,11 @@ def _frozen(problem):
     return slopes > 0 if student.activation == "relu" else slopes, student(problem.x)
 
 
+@eqx.filter_jit
+def _slopes_and_weights(student, x):
+    return student.derivative(x), student.output_weights
+
+
 class Readout(eqx.Module):
     """J at any inputs: what a change of weights does to the outputs there."""
 
@@ -213,7 +223,7 @@ class Readout(eqx.Module):
 
     @classmethod
     def of(cls, student, x):
-        return cls(x, student.derivative(x), student.output_weights)
+        return cls(x, *_slopes_and_weights(student, x))
 
     def __call__(self, v):
         return self.output_weights @ (self.slopes * (v @ self.x.T))

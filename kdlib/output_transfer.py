@@ -13,6 +13,7 @@ Book: chapter *Soft labels*.
 
 import dataclasses
 
+import equinox as eqx
 import jax.numpy as jnp
 
 from kdlib.limit import FixedPoint, fixed_point
@@ -206,12 +207,14 @@ def _on_soft_labels(follow, problem, times, at, *, allow_inf):
     soft = soft_label_problem(problem)
     times = time_array(times, allow_inf=allow_inf)
     path = follow(soft, (1 + problem.lam) * times, at=at)
+    energies, error = _in_terms_of(problem, soft, path.energies, path.error)
+    return dataclasses.replace(path, times=times, energies=energies, error=error)
+
+
+@eqx.filter_jit
+def _in_terms_of(problem, soft, energies, error):
+    """Energies and error on the soft labels as those of the problem."""
     teacher = problem.y if problem.phi is None else problem.student.output_weights @ problem.phi
     apart = problem.lam / (1 + problem.lam) * jnp.sum((problem.y - teacher) ** 2) / 2
     scale = jnp.where(problem.scale > 0, problem.scale, 1.0)
-    return dataclasses.replace(
-        path,
-        times=times,
-        energies=(1 + problem.lam) * path.energies + apart,
-        error=path.error * soft.scale / scale,
-    )
+    return (1 + problem.lam) * energies + apart, error * soft.scale / scale

@@ -182,6 +182,11 @@ def gaussian_posterior(problem: TransferProblem, *, noise: float | jax.Array, at
     noise = non_negative("noise", noise)
     if is_concrete(problem.lam) and float(problem.lam) == 0:
         raise ValueError("problem: expected a strength lam > 0, the precision of the prior; got lam=0")
+    return _posterior(problem, noise, at)
+
+
+@eqx.filter_jit
+def _posterior(problem, noise, at):
     labels, lam = LabelMap.of(problem, at), problem.lam
     matrix = labels.matrix(lam)
     prior_variance = noise**2 / lam * labels.spread

@@ -145,9 +145,7 @@ def noise_risk(
     if is_concrete(problem.lam) and float(problem.lam) == 0:
         expected, matrix = _without_teacher(problem, inputs, truth, time)
     elif math.isinf(time):
-        labels = LabelMap.of(problem, inputs)
-        matrix = labels.matrix(problem.lam)
-        expected = labels.teacher_at + matrix @ (truth - labels.teacher)
+        expected, matrix = _in_the_limit(problem, inputs, truth)
     else:
         expected, matrix = _column_by_column(problem, inputs, truth, time)
     return Risk(expected - goal, noise**2 * jnp.sum(matrix**2, axis=1))
@@ -168,6 +166,13 @@ def _stop(time):
     if math.isnan(time) or time < 0:
         raise ValueError(f"time: expected a time that is at least 0, inf allowed; got {time}")
     return time
+
+
+@eqx.filter_jit
+def _in_the_limit(problem, inputs, truth):
+    labels = LabelMap.of(problem, inputs)
+    matrix = labels.matrix(problem.lam)
+    return labels.teacher_at + matrix @ (truth - labels.teacher), matrix
 
 
 def _without_teacher(problem, inputs, truth, time):
@@ -240,7 +245,12 @@ def inverse_variance_strength(
         raise ValueError(
             f"correlation: expected at most noise·error = {float(noise * error):.3g} in size; got {float(rho):.3g}"
         )
-    above, below = noise**2 - rho, error**2 - rho
+    return _balance(noise**2 - rho, error**2 - rho, a)
+
+
+@jax.jit
+def _balance(above, below, a):
+    """a (s² - ρ)/(e² - ρ), and 0 or ∞ where one of the two says nothing."""
     inside = (above > 0) & (below > 0)
     return jnp.where(inside, a * above / jnp.where(inside, below, 1.0), jnp.where(above > 0, jnp.inf, 0.0))
 
@@ -302,23 +312,25 @@ def optimal_strength(
     noise = float(non_negative("noise", noise))
     labels = LabelMap.of(problem, inputs)
     modes, values = np.asarray(labels.modes), np.asarray(labels.values)
-    lead = np.asarray(labels.vectors.T @ (truth - labels.teacher))
+    lead = np.asarray(labels.vectors).T @ np.asarray(truth - labels.teacher)
     teacher_bias = np.asarray(labels.teacher_at - goal)
+    squares, seen = np.mean(modes**2, axis=0), values > 0
 
     def risk(lam):
-        shrunk = modes * np.divide(1.0, lam + values, out=np.zeros_like(values), where=values > 0)
-        return float(np.mean((teacher_bias + shrunk @ lead) ** 2 + noise**2 * np.sum(shrunk**2, axis=1)))
+        # one strength or many: a row for each
+        shrinkage = np.where(seen, 1 / np.where(seen, np.add.outer(lam, values), 1.0), 0.0)
+        bias = teacher_bias + (shrinkage * lead) @ modes.T
+        return np.mean(bias**2, axis=-1) + noise**2 * (shrinkage**2 @ squares)
 
     a = float(problem.student.a)
     grid = np.linspace(math.log(1e-8), math.log(1e8), 161) + math.log(a if a > 0 else 1.0)
-    risks = np.array([risk(math.exp(z)) for z in grid])
-    best = int(np.argmin(risks))
+    best = int(np.argmin(risk(np.exp(grid))))
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
     refined: Any = minimize_scalar(
         lambda z: risk(math.exp(z)), bounds=(low, high), method="bounded", options={"xatol": 1e-9}
     )
     carried = float(np.mean(teacher_bias**2))
-    candidates = [(risk(0.0), 0.0), (float(refined.fun), math.exp(refined.x)), (carried, math.inf)]
+    candidates = [(float(risk(0.0)), 0.0), (float(refined.fun), math.exp(refined.x)), (carried, math.inf)]
     # an end of the range wins where nothing inside is lower: ties are broken by rounding otherwise
     least = min(value for value, _ in candidates)
     order = (candidates[2], candidates[0], candidates[1])

@@ -206,9 +206,8 @@ def largest_rate(problem: TransferProblem) -> LargestRate:
     if len(mode) == 0:  # every slope is zero
         return LargestRate(*jnp.zeros((2,), problem.x.dtype))
     mode = jnp.asarray(mode, problem.x.dtype)
-    features, outputs = system.forward(mode[0])
-    value = jnp.sum(features**2) + jnp.sum(outputs**2)
-    return LargestRate(value, _residuals(system, mode, value[None])[0])
+    values = _quotients(system, mode)
+    return LargestRate(values[0], _residuals(system, mode, values)[0])
 
 
 @eqx.filter_jit

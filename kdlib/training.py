@@ -93,23 +93,30 @@ def gradient_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike |
     # tolerances as arrays: a second value compiles nothing
     tolerances = jnp.sqrt(jnp.finfo(times.dtype).eps) * jnp.asarray([0.1, 10.0], times.dtype)
     fine, coarse = (_integrate(problem, times[order], at, tolerance) for tolerance in tolerances)
-    (outputs, energies, movement), weights, succeeded = fine
-    scale = jnp.where(problem.scale > 0, problem.scale, 1.0)
-    error = jnp.max(jnp.linalg.norm(outputs - coarse[0][0], axis=1)) / scale
-    back = jnp.argsort(order)
+    observed, weights, succeeded = fine
+    (outputs, energies, movement), error = _as_asked(problem, order, observed, coarse[0])
     if is_concrete(succeeded) and not succeeded:
         warnings.warn(
             f"gradient_flow: the integrator gave up within {_MOST_STEPS} steps; ask for earlier times", stacklevel=2
         )
     return Trajectory(
         times=times,
-        outputs=outputs[back],
-        energies=energies[back],
-        movement=movement[back],
+        outputs=outputs,
+        energies=energies,
+        movement=movement,
         error=error,
         converged=succeeded,
         _end=_moved(problem, weights),
     )
+
+
+@eqx.filter_jit
+def _as_asked(problem, order, fine, coarse):
+    """Observations in the order of the times asked for, and how far the outputs are from the coarse ones."""
+    scale = jnp.where(problem.scale > 0, problem.scale, 1.0)
+    error = jnp.max(jnp.linalg.norm(fine[0] - coarse[0], axis=1)) / scale
+    back = jnp.argsort(order)
+    return [values[back] for values in fine], error
 
 
 @eqx.filter_jit

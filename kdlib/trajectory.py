@@ -300,6 +300,7 @@ def _put(values, rows, new):
         value[rows] = part
 
 
+@eqx.filter_jit
 def _at_limit(problem, limit, readout):
     """Output changes, energy, and length of v_∞."""
     transfer = 0.0 if problem.phi is None else problem.lam * jnp.sum((problem.phi - limit.features) ** 2)

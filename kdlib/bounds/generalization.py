@@ -130,7 +130,7 @@ def rademacher_complexity(net: TwoLayerNetwork, x: ArrayLike, radius: float | ja
     """
     measured = rademacher_average(net, x, radius).value
     trace = _kernel_trace(net, jnp.asarray(x))
-    value = non_negative("radius", radius) * jnp.sqrt(trace) / net.derivative(x).shape[1]
+    value = non_negative("radius", radius) * jnp.sqrt(trace) / len(x)
     return Bound("Rademacher complexity", value, measured)
 
 
@@ -300,6 +300,7 @@ def _two_labels(name, y):
     return y
 
 
+@eqx.filter_jit
 def _kernel_trace(net: TwoLayerNetwork, x):
     """The trace of H̄, from its diagonal alone."""
     return jnp.sum((net.output_weights**2 @ net.derivative(x) ** 2) * jnp.sum(x**2, axis=1))

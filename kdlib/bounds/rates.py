@@ -139,12 +139,9 @@ def energy_decay(problem: TransferProblem, times: ArrayLike) -> Bound:
     """
     _needs_transfer(problem)
     times = time_array(times, allow_inf=True)
-    student = problem.student
-    values, start = kernel_eigenvalues(problem), problem.energy(student)
-    teacher = student(problem.x) + student.output_weights @ problem.feature_gap
-    least = problem.lam * jnp.sum((problem.y - teacher) ** 2) / (2 * (student.a + problem.lam))
+    values, (start, least) = kernel_eigenvalues(problem), _first_and_least_energy(problem)
     bound = least + jnp.exp(-2 * problem.lam * values[0] * times) * (start - least)
-    positive = len(values) == student.width * len(problem.y)
+    positive = len(values) == problem.student.width * len(problem.y)
     assumptions = (Assumption("every H_k is positive definite", positive),)
     return Bound("energy", bound, kernel_flow(problem, times).energies, assumptions, trivial=start)
 
@@ -290,6 +287,15 @@ def _needs_transfer(problem):
 
 
 @eqx.filter_jit
+def _first_and_least_energy(problem):
+    """E(0), and E_∞ where every H_k is positive definite."""
+    student = problem.student
+    teacher = student(problem.x) + student.output_weights @ problem.feature_gap
+    least = problem.lam * jnp.sum((problem.y - teacher) ** 2) / (2 * (student.a + problem.lam))
+    return problem.energy(student), least
+
+
+@eqx.filter_jit
 def _squared_factors(system):
     return jax.lax.map(lambda slopes: unit_factors(system.x, slopes)[1] ** 2, system.slopes)
 
@@ -323,7 +329,13 @@ def slow_amplitude_bound(problem):
 
 def start_of_energy(problem):
     """√(2(E(0) - E_∞)) = ‖A v_∞‖, which the outputs' distance from their limit never exceeds."""
-    features, outputs = LinearSystem.of(problem).forward(fixed_point(problem).displacement)
+    return _image_length(LinearSystem.of(problem), fixed_point(problem).displacement)
+
+
+@eqx.filter_jit
+def _image_length(system, v):
+    """‖A v‖."""
+    features, outputs = system.forward(v)
     return jnp.sqrt(jnp.sum(features**2) + jnp.sum(outputs**2))
 
 

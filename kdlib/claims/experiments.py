@@ -12,7 +12,7 @@ import scipy.linalg
 
 from kdlib import teachers
 from kdlib.claims import Check
-from kdlib.claims.linear_system import _Dense
+from kdlib.claims.linear_system import _at_start, _Dense
 from kdlib.filters import alignment
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import kernel_flow
@@ -134,9 +134,9 @@ def superposition_of_teachers(problems, share, time, at, flow=kernel_flow, rest=
     mixed = dataclasses.replace(
         first, y=shares[0] * first.y + shares[1] * second.y, gap=shares[0] * first.gap + shares[1] * second.gap
     )
-    slopes = np.asarray(student.derivative(points))
-    readout = np.concatenate([b * s[:, None] * points for b, s in zip(first.b, slopes, strict=True)], axis=1)
-    outputs = np.asarray(student(points)) + readout @ mixed.singular_flow([time])[0]
+    features, slopes, b = (np.asarray(part) for part in _at_start(student, points))
+    moved = mixed.singular_flow([time]).reshape(len(b), -1)
+    outputs = b @ (features + slopes * (moved @ points.T))
     a, lam, n = np.sum(first.b**2), first.lam, first.y.size
     damped = min(np.sqrt(lam) / 2, np.sqrt(a * lam / (a + lam))) * np.linalg.norm(first.gap - second.gap)
     apart, scale = np.linalg.norm((paths[0] - paths[1])[:n]), max(one.scale for one in dense)

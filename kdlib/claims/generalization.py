@@ -16,7 +16,7 @@ from kdlib.bounds import generalization_gap as _generalization_gap
 from kdlib.bounds import rademacher_average as _rademacher_average
 from kdlib.bounds import rademacher_complexity as _rademacher_complexity
 from kdlib.claims import Check
-from kdlib.claims.limit import _SMALLEST, _capacity, _least_squares_end
+from kdlib.claims.limit import _SMALLEST, _capacity, _gradients, _least_squares_end
 from kdlib.claims.linear_system import _Dense
 from kdlib.kernels import tangent_kernel
 from kdlib.limit import fixed_point
@@ -28,13 +28,6 @@ _MOST_SAMPLES = 6000
 @functools.lru_cache(maxsize=16)
 def _all_signs(n):
     return np.array(list(itertools.product([1.0, -1.0], repeat=n)))
-
-
-def _gradients(net, x):
-    """∇f₀ at every input, shape (n, md), and f₀."""
-    x = np.asarray(x)
-    dense = _Dense.of(TransferProblem(net, x, np.zeros(len(x)), None, lam=0.0))
-    return dense.J, dense.b @ dense.start
 
 
 def _average_supremum(net, x, radius, signs):
@@ -176,12 +169,12 @@ def generalization_bound(net, teacher, lam, x, y, sample, delta, *, margin=1.0, 
     """
     x, y, size, n = np.asarray(x), np.asarray(y), len(y), len(sample)
     label, tolerance = "generalization-bound", 1e-7
-    gradients, outputs = _gradients(net, x)
+    gradients, at_start = _gradients(net, x)
     counts, probabilities = _samples(size, n // copies)
     generator = np.random.default_rng(0)
     lengths = np.append(0.0, generator.uniform(0, 4, 48))
     directions = generator.normal(size=(lengths.size, size))
-    outputs = outputs + _moves(gradients, directions, lengths)
+    outputs = at_start + _moves(gradients, directions, lengths)
     losses, errors = _ramp(y * outputs, margin), np.mean(y * outputs <= 0, axis=1)
     diagonal = np.sum(gradients**2, axis=1)
     bounds = _bound_on_error(counts @ losses.T * copies / n, copies * counts, diagonal, lengths, delta, margin)
@@ -195,8 +188,9 @@ def generalization_bound(net, teacher, lam, x, y, sample, delta, *, margin=1.0, 
     loss = np.mean(_ramp(y[sample] * (dense.b @ dense.start + dense.J @ v), margin))
     trace, ones = np.array([np.sum(dense.J**2) / n]), np.array([n])
     expected = _bound_on_error(loss, ones, trace, np.linalg.norm(v)[None], delta, margin)
-    gradients, outputs = _gradients(begin, x)
-    scores = y * (outputs + gradients @ v)
+    if start is not None:
+        gradients, at_start = _gradients(begin, x)
+    scores = y * (at_start + gradients @ v)
     # an output at the border of the two labels may fall on either side
     clear = np.abs(scores) > 1e-6 * max(1.0, dense.scale)
     error = np.mean(scores <= 0) if clear.all() else float(bound.measured)
@@ -210,9 +204,7 @@ def generalization_bound(net, teacher, lam, x, y, sample, delta, *, margin=1.0, 
 
 def _carrying_weights(dense, gaps):
     """(L_kᵀ)⁺ applied to one vector for each unit, stacked to shape (md,)."""
-    return np.concatenate(
-        [np.linalg.pinv(block.T, rcond=_SMALLEST) @ gap for block, gap in zip(dense.blocks, gaps, strict=True)]
-    )
+    return np.ravel(np.linalg.pinv(np.swapaxes(dense.blocks, 1, 2), rcond=_SMALLEST) @ gaps[:, :, None])
 
 
 def _smallest_singular_value(dense):

@@ -295,13 +295,14 @@ def _scipy_flow(problem, horizon, start=None, factor=1.0):
 
     def velocity(_, state):
         weights = state[:-1].reshape(shape)
-        features, slopes = sigma.value(weights @ x.T), sigma.slope(weights @ x.T)
-        residuals = np.outer(b, y - b @ features)
+        preactivations = weights @ x.T
+        features, slopes = sigma.value(preactivations), sigma.slope(preactivations)
+        residuals = b[:, None] * (y - b @ features)
         if phi is not None:
             residuals += lam * (phi - features)
         pull = slopes * residuals
-        dissipation = np.einsum("ki,ij,kj->", pull, gram, pull)
-        return factor * np.append((pull @ x).ravel(), factor * dissipation)
+        dissipation = np.vdot(pull @ gram, pull)
+        return factor * np.concatenate([(pull @ x).ravel(), [factor * dissipation]])
 
     end = solve_ivp(velocity, (0.0, horizon), np.append(start.ravel(), 0.0), method="DOP853", rtol=1e-10, atol=1e-12)
     return end.y[:-1, -1].reshape(shape), end.y[-1, -1]

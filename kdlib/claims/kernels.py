@@ -1,5 +1,7 @@
 """Checkers of the chapter *Kernels*: what a kernel of finite width is, and where it goes as m grows."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,8 @@ from scipy.integrate import quad
 from scipy.special import ndtr
 
 from kdlib.claims import Check
+from kdlib.claims.gradient_flow import _ACTIVATIONS
 from kdlib.kernels import limit_kernel, tangent_kernel, unit_kernels
-from kdlib.network import activation_pair
 
 # B_1 = sup |sigma'|
 SLOPE = {"tanh": 1.0, "relu": 1.0, "erf": 2 / np.sqrt(np.pi), "softplus": 1.0}
@@ -57,20 +59,19 @@ def tangent_kernel_rank(network, x):
     """
     label, tolerance = "tangent-kernel-rank", 1e-10
     kernel = np.asarray(tangent_kernel(network, x))
-    jacobian = np.asarray(jax.jacrev(lambda weights: network.with_weights(weights)(x))(network.weights))
-    jacobian = jacobian.reshape(x.shape[0], -1)
-    scaled = np.asarray(network.output_weights)[:, None] * np.asarray(network.derivative(x))
+    jacobian, units, b, slopes, mirrored = (np.asarray(part) for part in _at_weights(network, x))
+    x, jacobian = np.asarray(x), jacobian.reshape(x.shape[0], -1)
+    scaled = b[:, None] * slopes
     slopes_gram = scaled.T @ scaled
-    norms = np.sum(np.asarray(x) ** 2, axis=1)
+    norms = np.sum(x**2, axis=1)
     scale = max(np.max(norms) * np.max(np.diag(slopes_gram)), np.finfo(float).tiny)
     eigenvalues = np.linalg.eigvalsh(kernel)
     lower = max(np.linalg.eigvalsh(slopes_gram)[0], 0.0) * np.min(norms)
     beyond_rank = eigenvalues[::-1][network.width * network.dim :]
-    same = np.all(np.asarray(x)[:, None, :] == np.asarray(x)[None, :, :], axis=2)
-    even = np.array_equal(network.derivative(x), network.derivative(-jnp.asarray(x)))
-    opposite = even & np.all(np.asarray(x)[:, None, :] == -np.asarray(x)[None, :, :], axis=2)
+    same = np.all(x[:, None, :] == x[None, :, :], axis=2)
+    opposite = np.array_equal(slopes, mirrored) & np.all(x[:, None, :] == -x[None, :, :], axis=2)
     # H̄ and, weighted as in it, every H_k
-    rows = np.concatenate([kernel[None], network.output_weights[:, None, None] ** 2 * unit_kernels(network, x)])
+    rows = np.concatenate([kernel[None], b[:, None, None] ** 2 * units])
     twins = np.where(same[:, :, None], rows[:, :, None, :] - rows[:, None, :, :], 0.0)
     antipodes = np.where(opposite[:, :, None], rows[:, :, None, :] + rows[:, None, :, :], 0.0)
     return Check.worst(
@@ -80,6 +81,17 @@ def tangent_kernel_rank(network, x):
         Check.compare(label, twins, 0 * twins, tolerance, scale, part="duplicates"),
         Check.compare(label, antipodes, 0 * antipodes, tolerance, scale, part="antipodes"),
     )
+
+
+@jax.jit
+def _at_weights(network, x):
+    """The Jacobian of the outputs by automatic differentiation, H_k, b, and the slopes at x and at -x."""
+    jacobian = jax.jacrev(lambda weights: network.with_weights(weights)(x))(network.weights)
+    slopes = network.derivative(x), network.derivative(-x)
+    return jacobian, unit_kernels(network, x), network.output_weights, *slopes
+
+
+_tangent_kernels = jax.jit(jax.vmap(tangent_kernel, (0, None)))
 
 
 def kernel_concentration(networks, x):
@@ -92,11 +104,12 @@ def kernel_concentration(networks, x):
     Book: *Kernels*, "Infinite width".
     """
     first = networks[0]
-    limit = limit_kernel(x, activation=first.activation)
-    kernels = jnp.stack([tangent_kernel(network, x) for network in networks])
-    mean_square = jnp.mean(jnp.sum((kernels - limit[None]) ** 2, axis=(1, 2)))
-    bound = SLOPE[first.activation] ** 4 * jnp.sum((x @ x.T) ** 2) / first.width
-    pooled = len(networks) * jnp.sum((jnp.mean(kernels, axis=0) - limit) ** 2)
+    limit = np.asarray(limit_kernel(x, activation=first.activation))
+    stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *networks)
+    kernels, x = np.asarray(_tangent_kernels(stacked, x)), np.asarray(x)
+    mean_square = np.mean(np.sum((kernels - limit) ** 2, axis=(1, 2)))
+    bound = SLOPE[first.activation] ** 4 * np.sum((x @ x.T) ** 2) / first.width
+    pooled = len(networks) * np.sum((np.mean(kernels, axis=0) - limit) ** 2)
     return Check.worst(
         Check.at_most("kernel-concentration", mean_square / bound, 1.0, 1e-6, part="mean square"),
         Check.at_most("kernel-concentration", pooled / bound, 4.0, 1e-6, part="no bias"),
@@ -148,13 +161,12 @@ def mehler_expansion(x, *, activation, terms, covariance=None):
     gram, norms = x @ x.T, np.linalg.norm(x, axis=1)
     truth = _limit_kernel_by_trapezium(x, activation, covariance)
     scale = np.max(np.abs(truth))
-    rows = [_hermite_coefficients(activation, norm, terms) for norm in norms]
-    coefficients = np.stack([row for row, _ in rows])
-    tails = np.sqrt(np.maximum([square - row @ row for row, square in rows], 0.0))
+    coefficients, squares = _hermite_coefficients(activation, norms, terms)
+    tails = np.sqrt(np.maximum(squares - np.sum(coefficients**2, axis=1), 0.0))
     lengths = np.outer(norms, norms)
     correlation = np.clip(np.divide(gram, lengths, out=np.zeros_like(gram), where=lengths > 0), -1.0, 1.0)
     powers = correlation[:, :, None] ** np.arange(terms)
-    series = gram * np.einsum("ij,kj,ikj->ik", coefficients, coefficients, powers)
+    series = gram * np.sum(coefficients[:, None] * coefficients * powers, axis=2)
     bound = np.abs(gram * correlation**terms) * np.outer(tails, tails)
     computed = limit_kernel(jnp.asarray(x), activation=activation)
     return Check.worst(
@@ -172,7 +184,7 @@ def limit_kernel_positive(x, *, activation, terms=400):
     x = np.asarray(x)
     n = len(x)
     closest = np.max(np.abs(x @ x.T)[~np.eye(n, dtype=bool)], initial=0.0)
-    coefficients, _ = _hermite_coefficients(activation, 1.0, terms)
+    coefficients = _hermite_coefficients(activation, np.ones(1), terms)[0][0]
     parts = np.maximum(1 - (n - 1) * closest ** (1 + np.arange(terms)), 0.0)
     smallest = np.linalg.eigvalsh(np.asarray(limit_kernel(jnp.asarray(x), activation=activation)))[0]
     return Check.at_most("limit-kernel-positive", coefficients**2 @ parts, smallest, 1e-9, scale=1.0)
@@ -200,7 +212,7 @@ def _density(z):
 
 def _limit_kernel_by_trapezium(x, activation, covariance, reach=9.0, step=0.1):
     """E[σ′(w·x)σ′(w·x′)] x·x′ over a uniform grid of the plane: exponentially accurate for analytic σ′."""
-    slope = activation_pair(activation)[1]
+    slope = _ACTIVATIONS[activation].slope
     nodes = np.arange(-reach, reach + step, step)
     weights = _density(nodes) * step
     second_moments = _second_moments(x, covariance)
@@ -209,23 +221,32 @@ def _limit_kernel_by_trapezium(x, activation, covariance, reach=9.0, step=0.1):
         radius, moments = np.sqrt(second_moments[i, i]), second_moments[i, i:]
         along = moments / radius if radius > 0 else np.zeros_like(moments)
         across = np.sqrt(np.maximum(np.diag(second_moments)[i:] - along**2, 0.0))
-        first = np.asarray(slope(jnp.asarray(radius * nodes)))
         second = along[:, None, None] * nodes[:, None] + across[:, None, None] * nodes
-        mean = np.einsum("a,b,a,iab->i", weights, weights, first, np.asarray(slope(jnp.asarray(second))))
-        expected[i, i:] = expected[i:, i] = mean
+        expected[i, i:] = expected[i:, i] = (slope(second) @ weights) @ (weights * slope(radius * nodes))
     return expected * (x @ x.T)
 
 
-def _hermite_coefficients(activation, radius, terms):
-    """c_j = E[σ′(rz) he_j(z)] for j < terms, and E[σ′(rz)²]: exact for the ReLU, else by the trapezoidal rule."""
+def _hermite_coefficients(activation, radii, terms):
+    """c_j = E[σ′(rz) he_j(z)], j < terms, and E[σ′(rz)²] for all radii r: exact for the ReLU, else by quadrature."""
     if activation == "relu":
-        # (He_{j-1} φ)′ = −He_j φ, so c_j = he_{j-1}(0) φ(0) / √j
-        at_zero = _hermite(np.zeros(1), terms)[:, 0]
-        return np.append(0.5, at_zero[:-1] * _density(0.0) / np.sqrt(np.arange(1, terms)))[:terms], 0.5
+        return np.tile(_relu_coefficients(terms), (len(radii), 1)), np.full(len(radii), 0.5)
+    nodes, weights, polynomials = _hermite_rule(terms)
+    values = _ACTIVATIONS[activation].slope(np.outer(radii, nodes))
+    return (weights * values) @ polynomials.T, values**2 @ weights
+
+
+@functools.cache
+def _relu_coefficients(terms):
+    # (He_{j-1} φ)′ = −He_j φ, so c_j = he_{j-1}(0) φ(0) / √j
+    at_zero = _hermite(np.zeros(1), terms)[:, 0]
+    return np.append(0.5, at_zero[:-1] * _density(0.0) / np.sqrt(np.arange(1, terms)))[:terms]
+
+
+@functools.cache
+def _hermite_rule(terms):
+    """Nodes z and weights of the trapezoidal rule for N(0, 1), and he_j(z) for j < terms."""
     nodes = np.arange(-14.0, 14.0, 0.01)
-    weights = _density(nodes) * 0.01
-    values = np.asarray(activation_pair(activation)[1](jnp.asarray(radius * nodes)))
-    return _hermite(nodes, terms) @ (weights * values), weights @ values**2
+    return nodes, _density(nodes) * 0.01, _hermite(nodes, terms)
 
 
 def _hermite(z, terms):

@@ -1,5 +1,6 @@
 """Checkers of the chapter *Lazy training*: how far a wide student moves, and when that is far."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,10 +28,10 @@ def residual_growth(problem, time):
     """
     size = _Sizes(problem)
     network = gradient_flow(problem, [time]).network
-    residual = jnp.linalg.norm(problem.phi - network.features(problem.x), axis=1)
-    start = jnp.linalg.norm(problem.feature_gap, axis=1)
-    push = size.slope**2 * size.spectral**2 * jnp.sqrt(2 * problem.energy(problem.student)) * time
-    bound = start + jnp.abs(problem.student.output_weights) * push
+    residual = np.linalg.norm(np.asarray(problem.phi) - np.asarray(network.features(problem.x)), axis=1)
+    _, gap, energy, b = (np.asarray(part) for part in _at_start(problem))
+    push = size.slope**2 * size.spectral**2 * np.sqrt(2 * energy) * time
+    bound = np.linalg.norm(gap, axis=1) + np.abs(b) * push
     return Check.at_most("residual-growth", residual, bound, 1e-6)
 
 
@@ -109,18 +110,19 @@ def relu_kernel_jump(network, moved, x):
     """
     label, tolerance = "relu-kernel-jump", 1e-10
     x = jnp.asarray(x)
-    jumps = _spectral_norms(unit_kernels(moved, x) - unit_kernels(network, x))
-    switched = np.asarray((network.weights @ x.T > 0) != (moved.weights @ x.T > 0))
-    squares = np.sum(np.asarray(x) ** 2, axis=1)
+    units, kernel = _changes(network, moved, x)
+    x, jumps = np.asarray(x), _spectral_norms(units)
+    switched = (np.asarray(network.weights) @ x.T > 0) != (np.asarray(moved.weights) @ x.T > 0)
+    squares = np.sum(x**2, axis=1)
     least = np.max(np.where(switched, squares, 0.0), axis=1)
     scale = np.linalg.norm(x, 2) ** 2
     idle = np.where(switched.any(axis=1), 0.0, jumps)
-    drift = np.linalg.norm(tangent_kernel(moved, x) - tangent_kernel(network, x), 2)
+    drift, sign = np.linalg.norm(kernel, 2), np.max(np.asarray(network.signs) ** 2)
     fraction = np.mean(switched.any(axis=1))
     return Check.worst(
         Check.at_most(label, least, jumps, tolerance, scale, part="jump"),
         Check.at_most(label, idle, 0.0, tolerance, scale, part="no jump"),
-        Check.at_most(label, drift, np.max(network.signs**2) * scale * fraction, tolerance, scale, part="average"),
+        Check.at_most(label, drift, sign * scale * fraction, tolerance, scale, part="average"),
     )
 
 
@@ -131,10 +133,11 @@ class _Sizes:
         student, x = problem.student, np.asarray(problem.x)
         self.width, self.lam = student.width, float(problem.lam)
         self.slope, self.curvature = SLOPE[student.activation], CURVATURE[student.activation]
-        self.sign = float(jnp.max(jnp.abs(student.signs)))
+        self.sign = np.max(np.abs(np.asarray(student.signs)))
         self.spectral, self.longest = np.linalg.norm(x, 2), np.max(np.linalg.norm(x, axis=1))
-        self.misfit = float(jnp.linalg.norm(problem.output_gap)) if misfit is None else misfit
-        lead = float(jnp.max(jnp.linalg.norm(problem.feature_gap, axis=1)))
+        output_gap, feature_gap, *_ = (np.asarray(part) for part in _at_start(problem))
+        self.misfit = np.linalg.norm(output_gap) if misfit is None else misfit
+        lead = np.max(np.linalg.norm(feature_gap, axis=1))
         self.kappa = lead * np.sqrt(self.width) if kappa is None else kappa
         # sqrt(2 E(0)) is at most this
         self.energy = np.sqrt(self.misfit**2 + self.lam * self.kappa**2)
@@ -167,11 +170,23 @@ def _measured(problem, time):
     """Largest weight movement, largest drift of a unit kernel, drift of H̄, gap of the outputs, at one time."""
     x, student = problem.x, problem.student
     trained = gradient_flow(problem, [time])
-    movement = jnp.max(jnp.linalg.norm(trained.network.weights - student.weights, axis=1))
-    drift = tangent_kernel(trained.network, x) - tangent_kernel(student, x)
-    unit_drift = np.max(_spectral_norms(unit_kernels(trained.network, x) - unit_kernels(student, x)))
-    gap = jnp.linalg.norm(trained.outputs[0] - kernel_flow(problem, [time]).outputs[0])
-    return float(movement), float(unit_drift), float(jnp.linalg.norm(drift, 2)), float(gap)
+    movement = np.max(np.linalg.norm(np.asarray(trained.network.weights) - np.asarray(student.weights), axis=1))
+    units, kernel = _changes(student, trained.network, x)
+    gap = np.linalg.norm(np.asarray(trained.outputs) - np.asarray(kernel_flow(problem, [time]).outputs))
+    return movement, np.max(_spectral_norms(units)), np.linalg.norm(kernel, 2), gap
+
+
+@jax.jit
+def _at_start(problem):
+    """What labels and teacher are ahead by, the energy, and b."""
+    student = problem.student
+    return problem.output_gap, problem.feature_gap, problem.energy(student), student.output_weights
+
+
+@jax.jit
+def _changes(before, after, x):
+    """How all H_k, and H̄, differ between two networks."""
+    return unit_kernels(after, x) - unit_kernels(before, x), tangent_kernel(after, x) - tangent_kernel(before, x)
 
 
 def _spectral_norms(matrices):

@@ -28,6 +28,13 @@ def _least_squares_end(problem):
     return dense, dense.start + (dense.L.T @ v).reshape(dense.start.shape), v
 
 
+def _gradients(net, x):
+    """∇f₀ at every input, shape (n, md), and f₀."""
+    x, b = np.asarray(x), np.asarray(net.output_weights)
+    weighted = (b[:, None] * np.asarray(net.derivative(x))).T
+    return (weighted[:, :, None] * x[:, None, :]).reshape(len(x), -1), b @ np.asarray(net.features(x))
+
+
 def _projectors(dense):
     """P_k from the singular vectors of each L_k, shape (m, n, n)."""
     _, sigma, right = np.linalg.svd(dense.blocks, full_matrices=False)

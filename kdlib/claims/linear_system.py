@@ -5,6 +5,7 @@ exponentiated or decomposed whole, which `kdlib` itself never does.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,11 @@ from kdlib.trajectory import kernel_flow
 _KAPPA = 0.6381726863389515
 
 _steps = jax.jit(continue_bidiagonalization)
+
+
+@jax.jit
+def _at_start(student, x):
+    return student.features(x), student.derivative(x), student.output_weights
 
 
 @jax.jit
@@ -43,23 +49,22 @@ class _Dense:
 
     @classmethod
     def of(cls, problem):
-        x, student = np.asarray(problem.x), problem.student
-        start = np.asarray(student.features(problem.x))
+        start, slopes, b = (np.asarray(part) for part in _at_start(problem.student, problem.x))
         return cls(
-            blocks=x.T[None] * np.asarray(student.derivative(problem.x))[:, None, :],
-            b=np.asarray(student.output_weights),
+            blocks=np.asarray(problem.x).T[None] * slopes[:, None, :],
+            b=b,
             y=np.asarray(problem.y),
             start=start,
             gap=np.zeros_like(start) if problem.phi is None else np.asarray(problem.phi) - start,
             lam=float(problem.lam),
         )
 
-    @property
+    @cached_property
     def residual(self):
         """y - f(0)."""
         return self.y - self.b @ self.start
 
-    @property
+    @cached_property
     def scale(self):
         """max(‖y‖, ‖f(0)‖), the scale of every stated accuracy."""
         return max(np.linalg.norm(self.y), np.linalg.norm(self.b @ self.start))
@@ -68,38 +73,50 @@ class _Dense:
     def feature_scale(self):
         return max(self.scale, np.linalg.norm(self.gap))
 
-    @property
+    @cached_property
     def L(self):
-        return scipy.linalg.block_diag(*self.blocks)
+        return _block_diagonal(self.blocks)
 
-    @property
+    @cached_property
     def J(self):
-        return np.concatenate([b * block.T for b, block in zip(self.b, self.blocks, strict=True)], axis=1)
+        return (self.b[:, None, None] * self.blocks).reshape(-1, self.y.size).T
 
-    @property
+    @cached_property
     def D(self):
-        return scipy.linalg.block_diag(*(block.T @ block for block in self.blocks))
+        return _block_diagonal(np.swapaxes(self.blocks, 1, 2) @ self.blocks)
 
     def C(self, backward=None):
         """λI + (b bᵀ ⊗ I); ``backward`` replaces the b that carries the error back to the units."""
         outer = np.outer(self.b if backward is None else backward, self.b)
         return self.lam * np.eye(self.start.size) + np.kron(outer, np.eye(self.y.size))
 
-    @property
+    @cached_property
     def A(self):
         return np.concatenate([np.sqrt(self.lam) * self.L.T, self.J])
 
-    @property
+    @cached_property
     def g(self):
         return np.concatenate([np.sqrt(self.lam) * self.gap.ravel(), self.residual])
 
-    def singular_flow(self, times):
-        """v(t) from the singular values of A, shape (T, md); times may hold inf."""
+    @cached_property
+    def _decomposition(self):
+        """The singular value decomposition of A, without what rounding makes of zeros."""
         left, sigma, right = np.linalg.svd(self.A, full_matrices=False)
         kept = sigma > max(self.A.shape) * np.finfo(float).eps * sigma.max(initial=0.0)
-        left, sigma, right = left[:, kept], sigma[kept], right[kept]
+        return left[:, kept], sigma[kept], right[kept]
+
+    def singular_flow(self, times):
+        """v(t) from the singular values of A, shape (T, md); times may hold inf."""
+        left, sigma, right = self._decomposition
         filters = -np.expm1(-np.outer(times, sigma**2)) / sigma
         return (filters * (left.T @ self.g)) @ right
+
+
+def _block_diagonal(blocks):
+    m, rows, columns = blocks.shape
+    whole, units = np.zeros((m, rows, m, columns)), np.arange(m)
+    whole[units, :, units] = blocks
+    return whole.reshape(m * rows, m * columns)
 
 
 def _exponential_flow(rate, force, start, time):

@@ -6,26 +6,22 @@ statement. So every expectation is a finite average and no checker draws a sampl
 """
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import scipy.linalg
 
 from kdlib.bounds.noise import noise_variance
 from kdlib.claims import Check
-from kdlib.claims.limit import _capacity
+from kdlib.claims.limit import _capacity, _gradients
 from kdlib.claims.linear_system import _Dense
 from kdlib.limit import fixed_point
 from kdlib.posterior import gaussian_posterior
-from kdlib.problem import TransferProblem
 from kdlib.risk import inverse_variance_strength, noise_risk
 from kdlib.risk import optimal_strength as numerical_optimum
 
 _SMALLEST = 1e-10  # singular values below this fraction of the largest count as zero
 _TOLERANCE = 1e-7
-
-
-def _with_strength(problem, lam):
-    return TransferProblem(problem.student, problem.x, problem.y, problem.phi, lam=lam)
 
 
 def _stated_covariance(problem, dense, noise, at):
@@ -36,13 +32,6 @@ def _stated_covariance(problem, dense, noise, at):
     mean, cross = np.einsum("k,kij->ij", b2, inverse @ dense.blocks), np.einsum("k,kij->ij", b2, moved)
     total = np.einsum("k,kij,kil->jl", b2, moved, moved)
     return noise**2 / dense.lam * (total - cross.T @ np.linalg.solve(dense.lam * np.eye(n) + mean, cross))
-
-
-def _readout(problem, at):
-    """J at other inputs, (rows, md), and the start's outputs there."""
-    student, at = problem.student, np.asarray(at)
-    slopes, b = np.asarray(student.derivative(at)), np.asarray(student.output_weights)
-    return np.concatenate([w * s[:, None] * at for w, s in zip(b, slopes)], axis=1), np.asarray(student(at))
 
 
 def _white_noise(n, noise):
@@ -130,11 +119,11 @@ def posterior_mean(problem, noise, at, prior=1.0):
     written out, against the closed forms, `gaussian_posterior` and the weights of `fixed_point`.
     ``prior`` multiplies the prior's covariance; other than 1 it breaks a hypothesis.
     """
-    dense, label = _Dense.of(problem), "posterior-mean"
+    (dense, _, seen, _), label = _capacity(problem), "posterior-mean"
     inverse = np.linalg.pinv(np.asarray(dense.L), rcond=_SMALLEST)
     weights = inverse.T @ dense.gap.ravel()
     spread = np.sqrt(prior * noise**2 / dense.lam) * inverse  # its square is the prior covariance of v
-    J, start = _readout(problem, at)
+    J, start = _gradients(problem.student, at)
     root, root_at = spread @ dense.J.T, spread @ J.T
     weighing = np.linalg.solve(root.T @ root + noise**2 * np.eye(dense.y.size), root.T @ root_at).T
     mean = start + J @ weights + weighing @ (dense.residual - dense.J @ weights)
@@ -145,7 +134,6 @@ def posterior_mean(problem, noise, at, prior=1.0):
     on_data = gaussian_posterior(problem, noise=noise).variance
     gram = root.T @ root
     own = gram - gram @ np.linalg.solve(gram + noise**2 * np.eye(dense.y.size), gram)
-    seen = _capacity(problem)[2]
     stated_own = noise**2 * np.linalg.solve(dense.lam * np.eye(dense.y.size) + seen, seen)
     reach = max(1.0, np.sqrt(dense.lam) / noise * np.max(np.linalg.norm(root_at, axis=0)))
     scale, size = reach * dense.feature_scale, _prior_variance(spread, J)
@@ -166,21 +154,21 @@ def calibrated_student(problem, noise, at, used=None):
     second moments of prior and noise; its mean squared error against `gaussian_posterior`.
     A student that runs at another strength ``used`` breaks a hypothesis.
     """
-    dense = _Dense.of(problem)
+    dense, _, mean, _ = _capacity(problem)
     inverse = np.linalg.pinv(np.asarray(dense.L), rcond=_SMALLEST)
     weights = inverse.T @ dense.gap.ravel()
-    J, start = _readout(problem, at)
+    J, start = _gradients(problem.student, at)
     # ± the columns of the root of the covariance: a truth drawn from the prior, then one noise; they are uncorrelated
     moves = noise / np.sqrt(dense.lam) * inverse
     truths = np.concatenate([weights + moves, np.broadcast_to(weights, (dense.y.size, weights.size))])
     errors = np.concatenate([np.zeros((len(moves), dense.y.size)), noise * np.eye(dense.y.size)])
     labels = dense.b @ dense.start + truths @ dense.J.T + errors
-    student = dense if used is None else _Dense.of(_with_strength(problem, used))
+    student = dense if used is None else replace(dense, lam=used)
     missed = _ends(student, labels, at=(J, start)) - (start + truths @ J.T)
     variance = gaussian_posterior(problem, noise=noise, at=at).variance
     size = _prior_variance(moves, J)
     label, own = "calibrated-student", _ends(student, labels) - (dense.b @ dense.start + truths @ dense.J.T)
-    mean, n, square = _capacity(problem)[2], dense.y.size, noise**2
+    n, square = dense.y.size, noise**2
     least, carried = np.sum(own**2) / n, np.sum((moves @ dense.J.T) ** 2) / n
     stated = square / n * np.trace(np.linalg.solve(dense.lam * np.eye(n) + mean, mean))
     return Check.worst(
@@ -223,7 +211,7 @@ def optimal_strength(problem, truth, noise):
     best, least = a * noise**2 / error, noise**2 * error / (noise**2 + error)
     labels = truth + _white_noise(truth.size, noise)
     strengths = best * np.array([0.2, 0.8, 1.0, 1.25, 5.0])
-    runs = [_risk(_ends(_Dense.of(_with_strength(problem, lam)), labels), truth) for lam in strengths]
+    runs = [_risk(_ends(replace(dense, lam=lam), labels), truth) for lam in strengths]
     excess = (a / (a + strengths) - a / (a + best)) ** 2 * (noise**2 + error)
     found = numerical_optimum(problem, truth, noise)
     weights = a / (a + np.array([found.lam, inverse_variance_strength(noise, np.sqrt(error), a=a)]))
@@ -246,7 +234,7 @@ def beats_both(problem, truth, noise):
     labels, scale = truth + _white_noise(truth.size, noise), _scale(square, error)
 
     def run(lam):
-        return _risk(_ends(_Dense.of(_with_strength(problem, lam)), labels), truth)
+        return _risk(_ends(replace(dense, lam=lam), labels), truth)
 
     teacher = a * (square - error) / (2 * error) if square > error else None
     own = 2 * a * square / (error - square) if error > square else None
@@ -274,7 +262,7 @@ def correlated_errors(problem, truth, errors, teacher_errors):
     gaps = dense.gap + dense.b[None, :, None] / a * change[:, None, :]
 
     def run(strength):
-        return _risk(_ends(_Dense.of(_with_strength(problem, strength)), truth + errors, gaps), truth)
+        return _risk(_ends(replace(dense, lam=strength), truth + errors, gaps), truth)
 
     stated = (a**2 * square + lam**2 * error + 2 * a * lam * rho) / (a + lam) ** 2
     checks = [Check.compare(label, run(lam), stated, _TOLERANCE, scale, "risk")]
@@ -349,7 +337,7 @@ def risk_with_projectors(problem, truth, noise, at, truth_at):
     off = vectors.T @ (dense.y - left - truth)
     lam, square = dense.lam, noise**2
     stated = np.mean((lam**2 * off**2 + square * values**2) / (lam + values) ** 2)
-    elsewhere = _ends(dense, labels, at=_readout(problem, at))
+    elsewhere = _ends(dense, labels, at=_gradients(problem.student, at))
     there = noise_risk(problem, truth, noise, at=at, truth_at=truth_at)
     scale, size = _scale(square, np.mean(off**2)), _scale(square, np.max((elsewhere - truth_at) ** 2))
     checks = [
@@ -361,9 +349,8 @@ def risk_with_projectors(problem, truth, noise, at, truth_at):
     wished = square * values[values > 0] / off[values > 0] ** 2
     for end, beyond in ((np.min(wished, initial=np.inf), 0.5), (np.max(wished, initial=0.0), 2.0)):
         if 1e-6 < end < 1e6:  # further out the risk is flat to rounding
-            inside, outside = (_Dense.of(_with_strength(problem, one)) for one in (end, end * beyond))
-            risks = [_risk(_ends(one, labels), truth) for one in (inside, outside)]
-            checks.append(Check.at_most(label, risks[0], risks[1], _TOLERANCE, scale, "best strength"))
+            inside, outside = (_risk(_ends(replace(dense, lam=lam), labels), truth) for lam in (end, end * beyond))
+            checks.append(Check.at_most(label, inside, outside, _TOLERANCE, scale, "best strength"))
     return Check.worst(*checks)
 
 

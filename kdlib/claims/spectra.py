@@ -9,7 +9,7 @@ import scipy.linalg
 from scipy.optimize import root_scalar
 
 from kdlib.claims import Check
-from kdlib.claims.limit import _capacity
+from kdlib.claims.limit import _capacity, _gradients
 from kdlib.claims.linear_system import _Dense
 from kdlib.filters import best_stopping_time, ridge_filter, spectral_fit
 from kdlib.limit import fixed_point
@@ -106,21 +106,19 @@ def early_stopping_is_a_filter(problem, time, step, steps, penalty, at):
     `spectral_fit`. A problem with λ > 0 is a broken hypothesis.
     """
     dense, label, tolerance = _Dense.of(problem), "early-stopping-is-a-filter", 1e-7
-    J, b, slopes = dense.J, dense.b, np.asarray(problem.student.derivative(at))
-    readout = np.concatenate([b[k] * slopes[k][:, None] * np.asarray(at) for k in range(len(b))], axis=1)
-    start = np.asarray(problem.student(at))
+    J, residual, (readout, start) = dense.J, dense.residual, _gradients(problem.student, at)
     rates, modes = np.linalg.eigh(J @ J.T)
     kept = rates > _SMALLEST * rates[-1]
     rates, modes = rates[kept], modes[:, kept]
 
     def filtered(shares):
-        return start + readout @ J.T @ (modes @ (shares / rates * (modes.T @ dense.residual)))
+        return start + readout @ J.T @ (modes @ (shares / rates * (modes.T @ residual)))
 
     eta = step / rates[-1]
     v = np.zeros(J.shape[1])
     for _ in range(steps):
-        v += eta * J.T @ (dense.residual - J @ v)
-    ridge = start + readout @ np.linalg.solve(J.T @ J + penalty * np.eye(v.size), J.T @ dense.residual)
+        v += eta * J.T @ (residual - J @ v)
+    ridge = start + readout @ np.linalg.solve(J.T @ J + penalty * np.eye(v.size), J.T @ residual)
     flow, descended = kernel_flow(problem, [time], at=at).outputs[0], start + readout @ v
     by_library = spectral_fit(problem, lambda rates: ridge_filter(rates, penalty), at=at)
     scale = max(dense.scale, np.max(np.abs(ridge)))
@@ -211,14 +209,14 @@ def when_to_stop(problem, truth, noise, covariance=None):
     rates, squares = rates[moving], (modes[:, moving].T @ lead) ** 2
     own = np.log1p(squares / noise**2) / rates
 
-    def risk(time):
-        left = scipy.linalg.expm(-time * kernel)
+    def risk(times):
+        left = scipy.linalg.expm(-np.multiply.outer(times, kernel))
         learnt = np.eye(n) - left
-        return (np.sum((left @ lead) ** 2) + np.trace(learnt @ spread @ learnt)) / n
+        return (np.sum((left @ lead) ** 2, axis=-1) + np.trace(learnt @ spread @ learnt, axis1=-2, axis2=-1)) / n
 
     best = best_stopping_time(problem, truth, noise)
     others = np.concatenate([[0.0], own, np.geomspace(0.1, 10, 5) * float(best.time)])
-    at_others, size = np.array([risk(time) for time in others]), np.sum(lead**2) / n + noise**2
+    at_others, size = risk(others), np.sum(lead**2) / n + noise**2
     away = modes @ np.where(moving, 0.0, modes.T @ lead)
     for_ever = (np.sum(away**2) + np.trace(modes[:, moving].T @ spread @ modes[:, moving])) / n
     span = np.max(own)

@@ -21,15 +21,9 @@ _SMALLEST = 1e-10  # singular values below this fraction of the largest count as
 
 
 def _end(dense):
-    """Features (m, n) at the least-norm minimiser of E over all weights at once, rows of A written unit by unit."""
-    m, d, n = dense.blocks.shape
-    rows = np.zeros(((m + 1) * n, m * d))
-    for k, block in enumerate(dense.blocks):
-        rows[k * n : (k + 1) * n, k * d : (k + 1) * d] = np.sqrt(dense.lam) * block.T
-        rows[m * n :, k * d : (k + 1) * d] = dense.b[k] * block.T
-    goal = np.concatenate([np.sqrt(dense.lam) * dense.gap.ravel(), dense.residual])
-    v = np.linalg.lstsq(rows, goal, rcond=_SMALLEST)[0]
-    return dense.start + np.einsum("kdn,kd->kn", dense.blocks, v.reshape(m, d))
+    """Features (m, n) at the least-norm minimiser of E over all weights at once."""
+    v = np.linalg.lstsq(dense.A, dense.g, rcond=_SMALLEST)[0]
+    return dense.start + (dense.L.T @ v).reshape(dense.start.shape)
 
 
 def _narrow(dense, units, factor=1.0):
