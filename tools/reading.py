@@ -68,14 +68,15 @@ class Names(SphinxPostTransform):
     """Lets a name in a table's cell break behind its underscores: the style lets it break nowhere else."""
 
     default_priority = 900
-    formats = ("html",)
+    formats = ("html", "latex")
 
     def run(self, **options):
+        form = self.app.builder.format
+        hint = nodes.raw("", {"html": "<wbr>", "latex": r"\allowbreak{}"}[form], format=form)
         for cell in self.document.findall(nodes.entry):
             for name in list(cell.findall(nodes.literal)):
                 first, *rest = re.split(r"(?<=_)(?=[^_])", name.astext())
-                wbr = nodes.raw("", "<wbr>", format="html")
-                name[:] = [nodes.Text(first), *(node for part in rest for node in (wbr.deepcopy(), nodes.Text(part)))]
+                name[:] = [nodes.Text(first), *(node for part in rest for node in (hint.deepcopy(), nodes.Text(part)))]
 
 
 # The index of statements ----------------------------------------------------------------------------------------------
