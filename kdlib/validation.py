@@ -23,7 +23,7 @@ def describe_shape(shape):
     return "(" + ", ".join(str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
 
 
-def real_array(name, value, axes, *, finite=True):
+def real_array(name, value, axes, *, finite=True) -> jax.Array:
     """Return ``value`` as a floating-point array, or raise a `ValueError` that names it.
 
     Parameters
@@ -55,7 +55,7 @@ def real_array(name, value, axes, *, finite=True):
             raise _unexpected(name, axes, came, " with at least one entry on every axis")
     if finite and is_concrete(value):
         # an array of which other processes hold parts is judged where it lies: all of them come to one verdict
-        held = not known or value.is_fully_addressable
+        held = not known or value.is_fully_addressable  # pyright: ignore[reportAttributeAccessIssue]
         bad = ~np.isfinite(np.asarray(value, dtype=np.float64)) if held else ~jnp.isfinite(value)
         if bad.any():
             first = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
@@ -64,7 +64,7 @@ def real_array(name, value, axes, *, finite=True):
                 f"{name}: expected finite values; got {value[first]}{where} ({int(bad.sum())} of {bad.size} not finite)"
             )
     array = value if known else jnp.asarray(value)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)  # pyright: ignore[reportReturnType]
 
 
 def _unexpected(name, axes, came, more=""):

@@ -130,7 +130,7 @@ def rademacher_complexity(net: TwoLayerNetwork, x: ArrayLike, radius: float | ja
     """
     measured = rademacher_average(net, x, radius).value
     trace = _kernel_trace(net, jnp.asarray(x))
-    value = non_negative("radius", radius) * jnp.sqrt(trace) / len(x)
+    value = non_negative("radius", radius) * jnp.sqrt(trace) / len(x)  # pyright: ignore[reportArgumentType]
     return Bound("Rademacher complexity", value, measured)
 
 
