@@ -113,6 +113,7 @@ class _Dense:
 
 
 def _block_diagonal(blocks):
+    """Equal blocks along a diagonal, all at once: SciPy's function places them one by one."""
     m, rows, columns = blocks.shape
     whole, units = np.zeros((m, rows, m, columns)), np.arange(m)
     whole[units, :, units] = blocks
