@@ -458,10 +458,12 @@ function render({ model, el }) {
   const events = [...spec.parameters.map((p) => `change:${p.name}`), "change:_live"];
   events.forEach((event) => model.on(event, refresh));
 
-  const observer = new ResizeObserver(() => {
-    views.forEach((v) => v.layout());
-    schedule();
-  });
+  const observer = new ResizeObserver(() =>
+    views.forEach((v) => {
+      v.layout();
+      v.draw(); // in the same frame: the axes are never seen empty
+    }),
+  );
   el.append(root);
   views.forEach((v) => v.layout());
   draw();

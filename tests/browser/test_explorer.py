@@ -126,6 +126,25 @@ def test_a_finger_moves_it_on_a_phone(visit, page):
 
 
 @pytest.mark.parametrize("page", EXPLORERS)
+def test_another_width_never_shows_it_empty(visit, page):
+    with visit(page) as tab:
+        sliders(tab)
+        settle(tab)
+        before = drawn(tab)
+        # an observer that comes later hears last: what it sees is what the frame shows
+        after = tab.evaluate(
+            """() => new Promise(done => {
+              const explorer = document.querySelector(".kd-explorer-live");
+              const paths = () => [...explorer.querySelectorAll("path[data-layer]")].map(p => p.getAttribute("d"));
+              explorer.style.width = "500px";
+              new ResizeObserver(() => done(paths())).observe(explorer);
+            })"""
+        )
+        assert [bool(path) for path in after] == [bool(path) for path in before]
+        assert after != before
+
+
+@pytest.mark.parametrize("page", EXPLORERS)
 def test_it_says_what_it_is(visit, page):
     with visit(page) as tab:
         slider = sliders(tab)[0]
