@@ -100,9 +100,12 @@ class Data {
     const s = this.smooth && coefficients > 1 ? this.model.get(this.smooth.name) : 0;
     const before = this.read[name];
     if (before?.source === source && before.start === start && before.s === s) return before.out;
-    const out = new Float64Array(size);
-    for (let j = coefficients - 1; j >= 0; j--) {
-      for (let i = 0; i < size; i++) out[i] = out[i] * s + source[start + j * size + i];
+    let out = source.subarray(start, start + size);
+    if (coefficients > 1) {
+      out = new Float64Array(size);
+      for (let j = coefficients - 1; j >= 0; j--) {
+        for (let i = 0; i < size; i++) out[i] = out[i] * s + source[start + j * size + i];
+      }
     }
     this.read[name] = { source, start, s, out };
     return out;
@@ -159,36 +162,68 @@ function makeScale(axis, from, to, room) {
 }
 
 const FAR = 1e4; // pixels: outside of every frame
-const px = (v) => Math.round(10 * v) / 10; // a tenth of a pixel: less than the eye sees, and half the text
+
+/** Writes a path in tenths of a pixel, each piece from where the last one ended: whole numbers of few digits. */
+class Pen {
+  text = "";
+
+  move(x, y) {
+    this.x = tenth(x);
+    this.y = tenth(y);
+    this.text += `M${this.x} ${this.y}`;
+  }
+
+  line(x, y) {
+    const [u, v] = [tenth(x), tenth(y)];
+    this.text += `l${u - this.x} ${v - this.y}`;
+    this.x = u;
+    this.y = v;
+  }
+
+  mark(symbol, x, y) {
+    this.move(x, y);
+    this.text += SYMBOLS[symbol];
+  }
+
+  curve(x1, y1, x2, y2, x, y) {
+    const [u, v] = [tenth(x), tenth(y)];
+    this.text += `c${tenth(x1) - this.x} ${tenth(y1) - this.y} ${tenth(x2) - this.x} ${tenth(y2) - this.y} ${u - this.x} ${v - this.y}`;
+    this.x = u;
+    this.y = v;
+  }
+}
+
+const tenth = (pixels) => Math.round(10 * pixels); // less than the eye sees
+const tenths = (dashes) => dashes.replace(/\d+/g, (pixels) => 10 * pixels);
 
 /** A smooth path that does not overshoot its points (monotone cubic, Fritsch and Carlson); a value that is no number breaks it. */
-function smoothPath(xs, ys) {
+function smoothPath(pen, xs, ys) {
   const n = xs.length;
   const gap = ys.findIndex((y) => Number.isNaN(y));
   if (gap >= 0) {
-    const rest = gap + 1 < n ? smoothPath(xs.slice(gap + 1), ys.slice(gap + 1)) : "";
-    return (gap > 0 ? smoothPath(xs.slice(0, gap), ys.slice(0, gap)) : "") + rest;
+    if (gap > 0) smoothPath(pen, xs.slice(0, gap), ys.slice(0, gap));
+    if (gap + 1 < n) smoothPath(pen, xs.slice(gap + 1), ys.slice(gap + 1));
+    return;
   }
-  if (n < 3) return xs.map((x, i) => `${i ? "L" : "M"}${px(x)},${px(ys[i])}`).join("");
+  pen.move(xs[0], ys[0]);
+  if (n === 2) pen.line(xs[1], ys[1]);
+  if (n < 3) return;
   const slopes = monotoneSlopes(n, (i) => (ys[i + 1] - ys[i]) / (xs[i + 1] - xs[i]));
-  let path = `M${px(xs[0])},${px(ys[0])}`;
   for (let i = 0; i < n - 1; i++) {
     const h = (xs[i + 1] - xs[i]) / 3;
-    path += `C${px(xs[i] + h)},${px(ys[i] + h * slopes[i])} ${px(xs[i + 1] - h)},${px(ys[i + 1] - h * slopes[i + 1])} ${px(xs[i + 1])},${px(ys[i + 1])}`;
+    pen.curve(xs[i] + h, ys[i] + h * slopes[i], xs[i + 1] - h, ys[i + 1] - h * slopes[i + 1], xs[i + 1], ys[i + 1]);
   }
-  return path;
 }
 
 /** A smooth way through points of the plane, in which neither coordinate overshoots. */
-function smoothWay(xs, ys) {
+function smoothWay(pen, xs, ys) {
   const n = xs.length;
   const [u, v] = [xs, ys].map((zs) => monotoneSlopes(n, (i) => zs[i + 1] - zs[i]));
-  let path = `M${px(xs[0])},${px(ys[0])}`;
+  pen.move(xs[0], ys[0]);
   for (let i = 0; i < n - 1; i++) {
     const j = i + 1;
-    path += `C${px(xs[i] + u[i] / 3)},${px(ys[i] + v[i] / 3)} ${px(xs[j] - u[j] / 3)},${px(ys[j] - v[j] / 3)} ${px(xs[j])},${px(ys[j])}`;
+    pen.curve(xs[i] + u[i] / 3, ys[i] + v[i] / 3, xs[j] - u[j] / 3, ys[j] - v[j] / 3, xs[j], ys[j]);
   }
-  return path;
 }
 
 /** Slopes at n points for a cubic that is monotone where the secants between neighbours are. */
@@ -205,20 +240,18 @@ function monotoneSlopes(n, secant) {
 
 // Each is drawn around the place that the pen stands at; shape as well as colour tells the roles apart.
 const SYMBOLS = {
-  disc: "m4,0a4,4 0 1 1 -8,0a4,4 0 1 1 8,0z",
-  diamond: "m0,-5.2l5.2,5.2l-5.2,5.2l-5.2,-5.2z",
-  cross: "m-3.8,-3.8l7.6,7.6m-7.6,0l7.6,-7.6",
-  square: "m-4.4,-4.4h8.8v8.8h-8.8z",
-  bar: "m-6,0h12",
+  disc: "m40 0a40 40 0 1 1-80 0a40 40 0 1 1 80 0z",
+  diamond: "m0-52l52 52l-52 52l-52-52z",
+  cross: "m-38-38l76 76m-76 0l76-76",
+  square: "m-44-44h88v88h-88z",
+  bar: "m-60 0h120",
 };
-
-const mark = (symbol, x, y) => `M${px(x)},${px(y)}${SYMBOLS[symbol]}`;
 
 function symbolAttributes(layer) {
   const open = layer.symbol !== "disc";
   return {
     style: `${open ? "fill: none; stroke" : "stroke: none; fill"}: var(--kd-${layer.color})`,
-    "stroke-width": 1.8,
+    "stroke-width": 18,
   };
 }
 
@@ -267,24 +300,24 @@ class View {
     const clip = `kd-clip-${Math.random().toString(36).slice(2)}`;
     root.append(svg("clipPath", { id: clip }, svg("rect", { x: left, y: top - 6, width: right - left, height: bottom - top + 12 })));
     // Behind them all, a sheet that no path leaves: were the group's bounds to move, the browser would sort the page's layers anew.
-    const sheet = svg("rect", { fill: "transparent", x: -width, width: 3 * width, y: -2 * FAR, height: 4 * FAR });
-    this.layers = svg("g", { "clip-path": `url(#${clip})` }, sheet);
+    const sheet = svg("rect", { fill: "transparent", x: -10 * width, width: 30 * width, y: -20 * FAR, height: 40 * FAR });
+    const layers = svg("g", { transform: "scale(0.1)" }, sheet); // a Pen's unit
     // The look of a layer stands on a group of its own: a new path then costs no more than its shape.
     this.paths = this.spec.layers.map((layer) => {
       const path = svg("path", { "data-layer": layer.y ?? layer.x });
       const look = {
         fill: "none",
         style: `stroke: var(--kd-${layer.color})`,
-        "stroke-width": layer.width ?? 1.8,
+        "stroke-width": 10 * (layer.width ?? 1.8),
         "stroke-opacity": layer.opacity ?? 1,
-        "stroke-dasharray": layer.dash ?? "none",
+        "stroke-dasharray": tenths(layer.dash ?? "none"),
         "stroke-linejoin": "round",
         ...(layer.kind === "marks" && symbolAttributes(layer)),
       };
-      this.layers.append(svg("g", look, path));
+      layers.append(svg("g", look, path));
       return path;
     });
-    root.append(this.layers);
+    root.append(svg("g", { "clip-path": `url(#${clip})` }, layers));
     this.element.setAttribute("width", width);
     this.element.setAttribute("height", height);
     this.element.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -312,34 +345,38 @@ class View {
   }
 
   path(layer) {
+    const pen = new Pen();
     const y = (v) => Math.max(-FAR, Math.min(FAR, this.y(v))); // a log axis sends 0 far below the frame
+    const straight = (x1, y1, x2, y2) => {
+      pen.move(x1, y1);
+      pen.line(x2, y2);
+    };
+    const { x: across, y: upright } = this.spec;
     if (layer.kind === "cursor") {
       const x = this.x(this.data.field(layer.x)[0]);
-      return Number.isFinite(x) ? `M${px(x)},${px(this.y(this.spec.y.domain[0]))}V${px(this.y(this.spec.y.domain[1]))}` : "";
+      if (Number.isFinite(x)) straight(x, this.y(upright.domain[0]), x, this.y(upright.domain[1]));
+      return pen.text;
     }
-    const ys = this.data.field(layer.y);
-    if (layer.kind === "rule") return `M${this.x(this.spec.x.domain[0])},${y(ys[0])}H${this.x(this.spec.x.infinity ? Infinity : this.spec.x.domain[1])}`;
+    const ys = Array.from(this.data.field(layer.y), y);
+    if (layer.kind === "rule") {
+      straight(this.x(across.domain[0]), ys[0], this.x(across.infinity ? Infinity : across.domain[1]), ys[0]);
+      return pen.text;
+    }
     const xs = this.columns(layer.x);
     if (layer.kind === "marks") {
-      let path = "";
       ys.forEach((value, i) => {
-        // As many marks as values; a single x serves them all (the column at t = ∞).
-        const at = [xs[xs.length === 1 ? 0 : i], y(value)];
-        if (at.every(Number.isFinite)) path += mark(layer.symbol, ...at);
+        const x = xs[xs.length === 1 ? 0 : i]; // as many marks as values; a single x serves them all (the column at t = ∞)
+        if (Number.isFinite(x) && Number.isFinite(value)) pen.mark(layer.symbol, x, value);
       });
-      return path;
+    } else if (layer.kind === "segments") {
+      const ends = Array.from(this.data.field(layer.y2), y);
+      xs.forEach((x, i) => Number.isFinite(x) && !Number.isNaN(ys[i] + ends[i]) && straight(x, ys[i], x, ends[i]));
+    } else if (layer.kind === "curve") {
+      smoothWay(pen, xs, ys);
+    } else {
+      for (let start = 0; start < ys.length; start += xs.length) smoothPath(pen, xs, ys.slice(start, start + xs.length));
     }
-    if (layer.kind === "segments") {
-      const ends = this.data.field(layer.y2);
-      const upright = (x, i) => `M${px(x)},${px(y(ys[i]))}V${px(y(ends[i]))}`;
-      return xs.map((x, i) => (Number.isFinite(x) && !Number.isNaN(ys[i] + ends[i]) ? upright(x, i) : "")).join("");
-    }
-    if (layer.kind === "curve") return smoothWay(xs, Array.from(ys, y));
-    let path = "";
-    for (let start = 0; start < ys.length; start += xs.length) {
-      path += smoothPath(xs, Array.from(ys.subarray(start, start + xs.length), y));
-    }
-    return path;
+    return pen.text;
   }
 }
 
@@ -386,10 +423,10 @@ function makeControl(parameter, data, id) {
 }
 
 function swatch(row) {
-  const box = svg("svg", { class: "kd-swatch", width: 34, height: 14, viewBox: "-17 -7 34 14", "aria-hidden": "true" });
-  const line = { d: "M-17,0H17", style: `stroke: var(--kd-${row.color})`, "stroke-width": 1.8, "stroke-dasharray": row.dash };
-  if (row.dash) box.append(svg("path", line));
-  if (row.symbol) box.append(svg("path", { d: mark(row.symbol, 0, 0), ...symbolAttributes(row) }));
+  const box = svg("svg", { class: "kd-swatch", width: 34, height: 14, viewBox: "-170 -70 340 140", "aria-hidden": "true" });
+  const line = { d: "M-170 0H170", style: `stroke: var(--kd-${row.color})`, "stroke-width": 18 };
+  if (row.dash) box.append(svg("path", { ...line, "stroke-dasharray": tenths(row.dash) }));
+  if (row.symbol) box.append(svg("path", { d: `M0 0${SYMBOLS[row.symbol]}`, ...symbolAttributes(row) }));
   return box;
 }
 
@@ -458,12 +495,16 @@ function render({ model, el }) {
   const events = [...spec.parameters.map((p) => `change:${p.name}`), "change:_live"];
   events.forEach((event) => model.on(event, refresh));
 
-  const observer = new ResizeObserver(() =>
+  let width = 0;
+  const observer = new ResizeObserver(() => {
+    if (width !== root.clientWidth) sentence.style.minHeight = "";
+    width = root.clientWidth;
+    sentence.style.minHeight = `${sentence.getBoundingClientRect().height}px`; // the height once needed is kept: the page does not jump with the text
     views.forEach((v) => {
       v.layout();
       v.draw(); // in the same frame: the axes are never seen empty
-    }),
-  );
+    });
+  });
   el.append(root);
   views.forEach((v) => v.layout());
   draw();
