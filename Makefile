@@ -1,4 +1,4 @@
-# Knowledge transfer in the kernel regime. Every target does its own set-up in .venv; nothing else is touched.
+# Knowledge transfer in the kernel regime. Every target does its own set-up in .venv; only the browser of the tests goes elsewhere.
 PYTHON ?= python3
 BIN := .venv/bin
 # A worker that dies ends the run at once, with the name of its test: replaced, it would wait for ever (pytest-xdist 3.8).
