@@ -1,4 +1,4 @@
-r"""The student in the Laplace domain: an n×n matrix that holds every rate, and the flow back from it.
+r"""The student in the Laplace domain: an n×n matrix that holds every rate that outputs see, and the flow back from it.
 
 With e = y - f the transform of the linear system v' = c - M v is, unit by unit,
 

@@ -355,7 +355,7 @@ def risk_with_projectors(problem, truth, noise, at, truth_at):
 
 
 def noise_budget(problem, noise):
-    """A student with few dimensions for its samples takes up a bounded share of the noise, little at a strong λ (*Noisy labels*).
+    """With few dimensions for its samples a student takes up a bounded share of the noise (*Noisy labels*).
 
     The variance of students run on pure noise with the exact moments, against the bound `kdlib.bounds.noise_variance`.
     """
