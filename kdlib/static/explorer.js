@@ -495,11 +495,13 @@ function render({ model, el }) {
   const events = [...spec.parameters.map((p) => `change:${p.name}`), "change:_live"];
   events.forEach((event) => model.on(event, refresh));
 
+  // The height that a text has once needed is kept: what follows does not move to and fro with it.
+  const texts = [...root.querySelectorAll("label"), sentence];
   let width = 0;
   const observer = new ResizeObserver(() => {
-    if (width !== root.clientWidth) sentence.style.minHeight = "";
+    if (width !== root.clientWidth) texts.forEach((text) => (text.style.minHeight = ""));
     width = root.clientWidth;
-    sentence.style.minHeight = `${sentence.getBoundingClientRect().height}px`; // the height once needed is kept: the page does not jump with the text
+    texts.forEach((text) => (text.style.minHeight = `${text.getBoundingClientRect().height}px`));
     views.forEach((v) => {
       v.layout();
       v.draw(); // in the same frame: the axes are never seen empty
