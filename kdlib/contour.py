@@ -53,6 +53,7 @@ def response(sigma, s, lam):
 
 def output_pull(system, basis, s):
     """s ê(s) on the seen directions, for points s of shape (Q,): shape (Q, n)."""
+    system = system.after(basis)
     x, lam, n = system.x, system.lam, system.x.shape[0]
 
     def gather(carry, unit):
@@ -113,10 +114,11 @@ def invert(system, readout, times):
     def together(times):
         s = (z[None, :] / times[:, None]).ravel()
         pull = output_pull(system, basis, s)
+        pulled = system.after(pull)
 
         def gather(carry, unit):
             *factors, slopes_there = unit
-            coefficients, _, sigma, right = unit_force(system, s, pull, factors)
+            coefficients, _, sigma, right = unit_force(pulled, s, pull, factors)
             coefficients = coefficients.reshape(times.shape[0], count, sigma.shape[0])
             v = jnp.einsum("gq,tqr->tgr", weights, coefficients).real @ right
             changes, changes_there, squares, lengths = carry

@@ -6,6 +6,7 @@ Book: chapter *Your own teacher*.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpy.typing import ArrayLike
 
 from kdlib.kernels import range_eigh
@@ -64,8 +65,8 @@ def leave_one_out(problem: TransferProblem, strengths: ArrayLike) -> jax.Array:
 
 def _check(strengths):
     strengths = real_array("strengths", strengths, (("s", None),))
-    if is_concrete(strengths) and (strengths <= 0).any():
-        raise ValueError(f"strengths: expected positive numbers; got {float(strengths.min())}")
+    if is_concrete(strengths) and (least := np.asarray(strengths).min()) <= 0:
+        raise ValueError(f"strengths: expected positive numbers; got {float(least)}")
     return strengths
 
 

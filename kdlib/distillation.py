@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kdlib.kernels import range_eigh
 from kdlib.limit import carried_error
-from kdlib.linear_system import LinearSystem, over_units, range_and_inverse
+from kdlib.linear_system import LinearSystem, after, over_units, range_and_inverse
 from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete
 
@@ -93,7 +93,7 @@ def self_distillation(problem: TransferProblem, rounds: int, *, replace: str = "
     """
     if not isinstance(problem, TransferProblem):
         raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
-    if is_concrete(problem.lam) and problem.lam == 0:
+    if is_concrete(problem.lam) and float(problem.lam) == 0:
         raise ValueError("problem: expected lam > 0, since without a teacher nothing is handed on; got lam = 0")
     if isinstance(rounds, bool) or not hasattr(rounds, "__index__") or rounds.__index__() < 1:
         raise ValueError(f"rounds: expected a positive integer; got {rounds!r}")
@@ -105,7 +105,7 @@ def self_distillation(problem: TransferProblem, rounds: int, *, replace: str = "
 @eqx.filter_jit
 def _run(problem, rounds, replace):
     system, lam = LinearSystem.of(problem), problem.lam
-    x, b = system.x, system.output_weights
+    b = system.output_weights
     mean, bracket, _ = carried_error(system)
     values, vectors = range_eigh(mean, jnp.sum(b**2))
     error = vectors.T @ bracket
@@ -121,6 +121,7 @@ def _run(problem, rounds, replace):
         outputs = (problem.y - bracket)[None, :] + (kept[None, :] ** r * error[None, :]) @ vectors.T
         pull = jnp.where(values > 0, kept ** (rounds - 1) / (lam + values), 0.0)
     pull = vectors @ (pull * error)
+    x = after(pull, system.x)
 
     def change(unit):
         slopes, weight, gap = unit

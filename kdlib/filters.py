@@ -341,12 +341,12 @@ def _modes(kernel):
 def _rates(rates):
     rates = real_array("rates", rates, (("n", None),))
     if is_concrete(rates) and (np.asarray(rates) < 0).any():
-        raise ValueError(f"rates: expected rates that are at least 0; got {float(jnp.min(rates))}")
+        raise ValueError(f"rates: expected rates that are at least 0; got {float(np.min(rates))}")
     return rates
 
 
 def _time(time):
     time = real_array("time", time, (), finite=False)
-    if is_concrete(time) and not time >= 0:
+    if is_concrete(time) and not float(time) >= 0:
         raise ValueError(f"time: expected a time that is at least 0, inf allowed; got {float(time)}")
     return time

@@ -8,7 +8,6 @@ With e = y - f the transform of the linear system v' = c - M v is, unit by unit,
 Book: chapter *Characteristic values and fading memory*.
 """
 
-import functools
 import warnings
 
 import equinox as eqx
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib.contour import invert, output_pull, response, seen_directions, unit_force
-from kdlib.limit import fixed_point
+from kdlib.limit import limit_of
 from kdlib.linear_system import LinearSystem, Readout, over_units, truncated_svd, unit_factors
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs
@@ -221,7 +220,7 @@ def laplace_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | 
     for value, rows in ((jnp.zeros_like(end), times == 0), (None, jnp.isinf(times))):
         if is_concrete(rows) and not rows.any():
             continue
-        value = fixed_point(problem).displacement if value is None else value
+        value = limit_of(system.after(end)).displacement if value is None else value
         change, energy, length = _readings(system, readout, value)
         changes = jnp.where(rows[:, None], change[None, :], changes)
         energies, lengths = jnp.where(rows, energy, energies), jnp.where(rows, length, lengths)
@@ -319,7 +318,7 @@ def _damped_kernel_jvp(primals, tangents):
     jacobian, s, lam = primals
     change, s_change, lam_change = tangents
     left, sigma, right = truncated_svd(jacobian)
-    damped = _damped_kernel(jacobian, s, lam)
+    damped = (left * (sigma**2 * response(sigma, s, lam))[None, :]) @ left.T
     backward = right.T @ ((sigma * response(sigma, s, lam))[:, None] * left.T)
     part = (change - lam * (damped @ change)) @ backward
     moved = part + part.T - s_change * (backward.T @ backward) - lam_change * (damped @ damped)
@@ -331,9 +330,10 @@ def _solve_force(system, s):
     """(sI + M)⁻¹ c."""
     s = s[None]
     pull = output_pull(system, seen_directions(system), s)
+    pulled = system.after(pull)
 
     def solve(unit):
-        coefficients, _, _, right = unit_force(system, s, pull, unit)
+        coefficients, _, _, right = unit_force(pulled, s, pull, unit)
         return coefficients[0] @ right
 
     units = system.slopes, system.output_weights, system.feature_gap
@@ -345,18 +345,20 @@ def _woodbury(system, s, vector):
     """(sI + M)⁻¹ of a vector; at s = 0, M⁺ of it."""
     away = jnp.where(s == 0, 0.0, 1 / jnp.where(s == 0, 1.0, s))
 
-    def inverse(unit):
-        slopes, part = unit
-        _, sigma, right = unit_factors(system.x, slopes)
-        inside = right @ part
-        change = jnp.where(sigma > 0, response(sigma, s, system.lam) - away, 0.0) * inside
-        return away * part + change @ right
+    def blocks(system, vector):
+        def inverse(unit):
+            slopes, part = unit
+            _, sigma, right = unit_factors(system.x, slopes)
+            inside = right @ part
+            change = jnp.where(sigma > 0, response(sigma, s, system.lam) - away, 0.0) * inside
+            return away * part + change @ right
 
-    blocks = functools.partial(over_units, inverse)
-    first = blocks((system.slopes, vector))
-    matrix = _characteristic_matrix(system, s)
+        return over_units(inverse, (system.slopes, vector))
+
+    first = blocks(system, vector)
+    matrix = _characteristic_matrix(system.after(first), s)
     pull = jnp.linalg.solve(matrix, system.outputs(first))
-    return first - blocks((system.slopes, system.output_adjoint(pull)))
+    return first - blocks(system.after(pull), system.output_adjoint(pull))
 
 
 def _readings(system, readout, v):

@@ -92,18 +92,23 @@ def fixed_point(problem: TransferProblem) -> FixedPoint:
     """
     if not isinstance(problem, TransferProblem):
         raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
-    system = LinearSystem.of(problem)
-    if is_concrete(problem.lam):
-        displacement, unlearnable = (_transfer if float(problem.lam) > 0 else _plain)(problem, system)
+    return limit_of(LinearSystem.of(problem))
+
+
+def limit_of(system: LinearSystem) -> FixedPoint:
+    """The limit of a frozen-kernel system."""
+    if is_concrete(system.lam):
+        displacement = _transfer if float(system.lam) > 0 else _plain
     else:
-        displacement, unlearnable = jax.lax.cond(problem.lam > 0, _transfer, _plain, problem, system)
-    return _fixed_point(problem, system, displacement, unlearnable)
+        displacement = _either
+    return _described(system, *displacement(system))
 
 
 @eqx.filter_jit
-def _fixed_point(problem, system, displacement, unlearnable):
+def _described(system, displacement, unlearnable):
+    problem = system.problem
     change, target = system.features(displacement), system.target
-    left_over = target[0] - jnp.sqrt(problem.lam) * change, target[1] - system.outputs(displacement)
+    left_over = target[0] - jnp.sqrt(system.lam) * change, target[1] - system.outputs(displacement)
     force, size = system.adjoint(left_over), jnp.linalg.norm(system.adjoint(target))
     features = problem.student.features(problem.x) + change
     return FixedPoint(
@@ -116,11 +121,38 @@ def _fixed_point(problem, system, displacement, unlearnable):
 
 
 @eqx.filter_jit
-def _transfer(problem, system):
+def _transfer(system):
     """Displacement and unlearnable part for λ > 0."""
     mean, bracket, unlearnable = carried_error(system)
     # In P̄'s eigenbasis λ can be tiny: what no unit can see stays in the outputs' error and never meets 1/λ.
-    pull = _inverse_on_range(mean, problem.lam, jnp.sum(system.output_weights**2)) @ bracket
+    inverse = _inverse_on_range(mean, system.lam, jnp.sum(system.output_weights**2))
+    return _learnt(system, inverse @ bracket), unlearnable
+
+
+@eqx.filter_jit
+def _plain(system):
+    """The same at λ = 0."""
+    zero = jnp.zeros((), system.x.dtype)
+    inverse = _inverse_on_range(_kernel(system), zero, zero)
+    *_, unlearnable = carried_error(system.after(inverse))
+    return _fitted(system, inverse), unlearnable
+
+
+@eqx.filter_jit
+def _either(system):
+    """The same where λ is traced: both ways share the units' factors, also with many λ mapped over."""
+    mean, bracket, unlearnable = carried_error(system)
+    lam, size = system.lam, jnp.sum(system.output_weights**2)
+    pairs = ((mean, _kernel(system)), (lam, jnp.zeros_like(lam)), (size, jnp.zeros_like(size)))
+    # one after the other, see `after`
+    learning, fitting = jax.lax.map(lambda pair: _inverse_on_range(*pair), tuple(map(jnp.stack, pairs)))
+    learnt, fitted = _learnt(system, learning @ bracket), _fitted(system, fitting)
+    return jnp.where(lam > 0, learnt, fitted), unlearnable
+
+
+def _learnt(system, pull):
+    """L_k⁺ᵀ (φ_k - f_k(0) + b_k pull), unit by unit."""
+    system = system.after(pull)
 
     def displaced(_, batch):
         slopes, weights, gaps = batch
@@ -128,7 +160,22 @@ def _transfer(problem, system):
         return (), jnp.einsum("kdn,kn->kd", inverse, gaps + jnp.outer(weights, pull))
 
     units = system.slopes, system.output_weights, system.feature_gap
-    return system.scan_units(displaced, (), units)[1], unlearnable
+    return system.scan_units(displaced, (), units)[1]
+
+
+def _kernel(system):
+    return tangent_kernel(system.problem.student, system.x)
+
+
+def _fitted(system, inverse):
+    """Jᵀ H̄⁺ (y - f(0)), for the inverse of H̄ on its range."""
+
+    def pulled(gap):
+        return system.output_adjoint(inverse @ gap)
+
+    displacement = pulled(system.output_gap)
+    # Small eigenvalues have large relative errors; a second go at what the first one left squares them.
+    return displacement + pulled(system.output_gap - system.outputs(displacement))
 
 
 def carried_error(system):
@@ -154,40 +201,30 @@ def _projected(left, gaps):
     return jnp.einsum("knr,kr->kn", left, jnp.einsum("knr,kn->kr", left, gaps))
 
 
-@eqx.filter_jit
-def _plain(problem, system):
-    """Displacement and unlearnable part at λ = 0."""
-    zero = jnp.zeros((), system.x.dtype)
-    inverse = _inverse_on_range(tangent_kernel(problem.student, system.x), zero, zero)
-
-    def pulled(gap):
-        return system.output_adjoint(inverse @ gap)
-
-    displacement = pulled(system.output_gap)
-    # Small eigenvalues have large relative errors; a second go at what the first one left squares them.
-    displacement = displacement + pulled(system.output_gap - system.outputs(displacement))
-
-    def unlearnable(_, batch):
-        slopes, gaps = batch
-        return (), gaps - _projected(range_and_inverse(system.x, slopes)[0], gaps)
-
-    return displacement, system.scan_units(unlearnable, (), (system.slopes, system.feature_gap))[1]
+def _inverse_on_range(matrix, shift, size):
+    """(shift I + K)⁻¹ on the range of K ⪰ 0, zero beyond it."""
+    return _inverses_on_range(matrix, shift[None], size)[0]
 
 
 @jax.custom_jvp
-def _inverse_on_range(matrix, shift, size):
-    """(shift I + K)⁻¹ on the range of K ⪰ 0, zero beyond it."""
+def _inverses_on_range(matrix, shifts, size):
+    """The same for several shifts, from one factorization."""
     values, vectors = range_eigh(matrix, size)
-    inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, shift + values, 1.0), 0.0)
-    return (vectors * inverse[None, :]) @ vectors.T
+    seen = jnp.where(values > 0, values, 1.0)[None]
+    inverses = jnp.where(values[None] > 0, 1 / (shifts[:, None] + seen), 0.0)
+    return (vectors[None] * inverses[:, None, :]) @ vectors.T[None]
 
 
-@_inverse_on_range.defjvp
-def _inverse_on_range_jvp(primals, tangents):
+@_inverses_on_range.defjvp
+def _inverses_on_range_jvp(primals, tangents):
     # At constant rank, where eigenvalues meet too: with G the inverse on the range and Q the projector beyond it,
     # dG = GK⁺ dK Q + Q dK K⁺G - G (dK + dshift I) G.
-    (matrix, shift, size), (change, shift_change, _) = primals, tangents
-    inverse, plain = (_inverse_on_range(matrix, s, size) for s in (shift, jnp.zeros_like(shift)))
-    across = inverse @ plain @ change
-    across = across - (across @ matrix) @ plain
-    return inverse, across + across.T - inverse @ change @ inverse - shift_change * (inverse @ inverse)
+    (matrix, shifts, size), (change, shift_changes, _) = primals, tangents
+    *inverses, plain = _inverses_on_range(matrix, jnp.append(shifts, 0.0), size)
+
+    def moved(inverse, shift_change):
+        across = inverse @ plain @ change
+        across = across - (across @ matrix) @ plain
+        return across + across.T - inverse @ change @ inverse - shift_change * (inverse @ inverse)
+
+    return jnp.stack(inverses), jax.vmap(moved)(jnp.stack(inverses), shift_changes)

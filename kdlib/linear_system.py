@@ -47,6 +47,10 @@ class LinearSystem(eqx.Module):
         devices = len(slopes) // slopes.sharding.shard_shape(slopes.shape)[0] if is_concrete(slopes) else 1
         return cls(problem, slopes, start, devices)
 
+    def after(self, done):
+        """The same system, whose units are factored only once the array ``done`` is there, see :func:`after`."""
+        return eqx.tree_at(lambda system: system.problem.x, self, after(done, self.x))
+
     @property
     def x(self):
         return self.problem.x
@@ -229,14 +233,41 @@ class Readout(eqx.Module):
         return self.output_weights @ (self.slopes * (v @ self.x.T))
 
 
+@jax.custom_jvp
+def after(done, array):
+    """The array as it is, but there only once the array ``done`` is.
+
+    Chains what factors matrices in a row. jaxlib 0.10 shares the matrices of a batch out over a pool of threads, and
+    whoever asked waits in a thread of the same pool: on two cores two batches at the same time wait for each other for
+    ever.
+    """
+    return _waiting(jnp.ravel(done)[0], array)
+
+
+@after.defjvp
+def _after_jvp(primals, tangents):
+    return after(*primals), tangents[1]
+
+
+@jax.custom_batching.custom_vmap
+def _waiting(number, array):
+    # True, but not to the compiler, that removes a barrier in the end, and with it the order.
+    return jnp.where(number == number, array, jnp.nan)
+
+
+@_waiting.def_vmap
+def _waiting_for_one_of_many(_, batched, number, array):
+    """Numbers of a batch are there together; an array that is the same for all problems stays one."""
+    return _waiting(number[0] if batched[0] else number, array), batched[1]
+
+
 def over_units(function, units):
     """Map a function of one unit over units, some at once, so that no array of size (m, n, d) is held."""
     return _scan_batches(lambda total, batch: (total, jax.vmap(function)(batch)), (), units, _UNITS_AT_ONCE)[1]
 
 
 def _scan_batches(function, total, units, most):
-    # Batches of equal size, one after the other: two batches of factorizations at the same time can wait for ever for
-    # a thread of the pool that the other holds.
+    # Batches of equal size, one after the other, see `after`.
     # Not filled up with units of zeros: the derivative of a singular vector is not a number there.
     count = len(jax.tree.leaves(units)[0])
     size = next(size for size in range(min(count, most), 0, -1) if count % size == 0)

@@ -219,6 +219,7 @@ def _solve(system, horizon, panels):
     points = jnp.asarray(_rule()[0], dtype)
     ends = horizon * 2.0 ** jnp.arange(1 - panels, 1, dtype=dtype)
     basis = seen_directions(system)
+    system = system.after(basis)
     every_rate = jax.vmap(jax.vmap(_moments, (None, 0)), (0, None))
     units = system.slopes, system.output_weights, system.feature_gap
 
@@ -244,10 +245,11 @@ def _solve(system, horizon, panels):
         # on what no unit sees the error is constant and moves nothing
         solution = jnp.linalg.solve(jnp.eye(_STAGES * n, dtype=dtype) + matrix, (forcing @ basis).ravel())
         solution = solution.reshape(_STAGES, n) @ basis.T
+        solved = system.after(solution)
 
         def advance(unit):
             unit, v = unit
-            return v + _moved(system, unit, v, step, jnp.ones((), dtype), solution)
+            return v + _moved(solved, unit, v, step, jnp.ones((), dtype), solution)
 
         return jax.lax.map(advance, (units, v)), (v, solution)
 
@@ -265,6 +267,7 @@ def _read(system, readout, times, ends, states, solutions):
     where = jnp.minimum(jnp.searchsorted(ends, times), ends.shape[0] - 1)
     steps, thetas = (ends - starts)[where], (times - starts[where]) / (ends - starts)[where]
     latest = jnp.argmax(times)
+    system = system.after(solutions)
 
     def gather(carry, unit):
         unit, slopes_there, states = unit

@@ -162,7 +162,8 @@ def _judged(problem, truth, at, truth_at):
 
 
 def _stop(time):
-    time = float(real_array("time", time, (), finite=False))
+    real_array("time", time, (), finite=False)
+    time = float(time)  # of what came: under jit every new array is traced
     if math.isnan(time) or time < 0:
         raise ValueError(f"time: expected a time that is at least 0, inf allowed; got {time}")
     return time
@@ -187,13 +188,19 @@ def _without_teacher(problem, inputs, truth, time):
 def _column_by_column(problem, inputs, truth, time):
     """The flow answers y ↦ f(t) once for the truth, and once for a unit error of every label without a teacher."""
     student, x = problem.student, problem.x
-    start, features, at_start = student(x), student.features(x), student(inputs)
+    features, n = student.features(x), x.shape[0]
 
-    def outputs(y, phi):
+    def outputs(flow):
+        y, taught = flow
+        phi = jnp.where(taught, problem.phi, features)
         return kernel_flow(TransferProblem(student, x, y, phi, lam=problem.lam), [time], at=inputs).outputs[0]
 
-    columns = [outputs(start + unit, features) - at_start for unit in jnp.eye(x.shape[0], dtype=x.dtype)]
-    return outputs(truth, problem.phi), jnp.stack(columns, axis=1)
+    flows = jnp.concatenate([truth[None], student(x)[None] + jnp.eye(n, dtype=x.dtype)]), jnp.arange(n + 1) == 0
+    if is_concrete(*jax.tree.leaves((problem, inputs, truth))):
+        found = jnp.stack([outputs(flow) for flow in zip(*flows)])
+    else:
+        found = jax.lax.map(outputs, flows)
+    return found[0], (found[1:] - student(inputs)[None]).T
 
 
 def inverse_variance_strength(

@@ -10,10 +10,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import cho_solve
+from jax.scipy.linalg import solve
 
 from kdlib.limit import fixed_point
-from kdlib.linear_system import LinearSystem, over_units, range_and_inverse
+from kdlib.linear_system import LinearSystem, after, over_units, range_and_inverse
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.validation import ArrayLike, is_concrete, non_negative
@@ -251,7 +251,7 @@ def _check_problem(problem):
 
 
 def _check_strength(problem):
-    if is_concrete(problem.lam) and problem.lam == 0:
+    if is_concrete(problem.lam) and float(problem.lam) == 0:
         raise ValueError("problem: expected lam > 0, since a ticket's limit is predicted from its teacher; got lam = 0")
     return problem
 
@@ -292,14 +292,16 @@ def _basis_and_share(x, slopes, b, start, gap):
 def _end(problem, mean, told, factor):
     """f_∞ of the student with projectors' mean c²·mean and carried teacher c·told."""
     matrix = problem.lam * jnp.eye(told.size, dtype=told.dtype) + factor**2 * mean
-    return problem.y - problem.lam * cho_solve((jnp.linalg.cholesky(matrix), True), problem.y - factor * told)
+    return problem.y - problem.lam * solve(matrix, problem.y - factor * told, assume_a="pos")
 
 
 @eqx.filter_jit
 def _losses(problem, full, order, factors):
+    x = after(full, problem.x)
+
     def add(total, unit):
         *parts, factor = unit
-        basis, share = _basis_and_share(problem.x, *parts)
+        basis, share = _basis_and_share(x, *parts)
         mean, told = total[0] + parts[1] ** 2 * basis @ basis.T, total[1] + share
         return (mean, told), jnp.linalg.norm(full - _end(problem, mean, told, factor)) / problem.scale
 
@@ -310,8 +312,8 @@ def _losses(problem, full, order, factors):
 
 @eqx.filter_jit
 def _greedy(problem, full, factors):
-    b = problem.student.output_weights
-    bases, shares = over_units(lambda unit: _basis_and_share(problem.x, *unit), _parts(problem))
+    b, x = problem.student.output_weights, after(full, problem.x)
+    bases, shares = over_units(lambda unit: _basis_and_share(x, *unit), _parts(problem))
 
     def choose(state, factor):
         mean, told, free = state

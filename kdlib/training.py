@@ -194,7 +194,7 @@ def gradient_descent(
     """
     at = check_problem_and_inputs(problem, at)
     step_size = real_array("step_size", step_size, ())
-    if is_concrete(step_size) and not step_size > 0:
+    if is_concrete(step_size) and not float(step_size) > 0:
         raise ValueError(f"step_size: expected a number greater than 0; got {float(step_size)}")
     try:
         steps = np.asarray(steps)

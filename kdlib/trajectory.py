@@ -25,8 +25,8 @@ from kdlib.krylov import (
     start_tridiagonalization,
     tridiagonal_steps,
 )
-from kdlib.limit import fixed_point
-from kdlib.linear_system import LinearSystem, Readout, ShiftedInverse
+from kdlib.limit import limit_of
+from kdlib.linear_system import LinearSystem, Readout, ShiftedInverse, after
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
@@ -207,7 +207,7 @@ def _follow(problem, times, system, readout):
     waiting = errors > goal
     if not (forever | waiting).any():
         return values, errors.max(), goal, end
-    limit, readout = fixed_point(problem), system.outputs if readout is None else readout
+    limit, readout = limit_of(system), system.outputs if readout is None else readout
     at_limit = [np.asarray(value) for value in _at_limit(problem, limit, readout)]
     _put(values, forever, at_limit)
     if forever.any():
@@ -260,7 +260,7 @@ def _fixed_steps(problem, times, system, readout):
     fewer = max(1, int(steps / GROWTH))
     early = functools.partial(early_values, beta=beta, eps=jnp.finfo(start.right.dtype).eps, times=times, xp=jnp)
     values, coefficients, hidden = early(*run)
-    others, *_ = early(*(part[:fewer] for part in run))
+    others, *_ = early(*(after(hidden, part[:fewer]) for part in run))
     changed = differences(values, others, (system.scale, beta**2 / 2), jnp)
     return values, coefficients, jnp.max(jnp.maximum(changed, hidden))
 
@@ -269,7 +269,8 @@ def _fixed_steps(problem, times, system, readout):
 def _fixed_steps_jvp(primals, tangents):
     # A recurrence that has lost orthogonality, or broken down, has no useful derivative; the flow itself has one.
     values, coefficients, error = _fixed_steps(*primals)
-    _, moved = eqx.filter_jvp(_smooth_values, primals, tangents)
+    problem, times, system, readout = primals
+    _, moved = eqx.filter_jvp(_smooth_values, (problem, times, system.after(error), readout), tangents)
     return (values, coefficients, error), (moved, jnp.zeros_like(coefficients), jnp.zeros_like(error))
 
 
@@ -286,7 +287,7 @@ def _smooth_values(problem, times, system, readout):
         problem.energy(problem.student) - clock * length**2,
         clock * length,
     )
-    at_limit = _at_limit(problem, fixed_point(problem), readout)
+    at_limit = _at_limit(problem, limit_of(system.after(values[0])), readout)
 
     def choose(value, start, limit):
         forever, zero = (rows.reshape(-1, *[1] * (value.ndim - 1)) for rows in (jnp.isinf(times), times == 0))

@@ -37,8 +37,7 @@ def real_array(name, value, axes, *, finite=True) -> jax.Array:
     finite : bool
         Whether NaN and infinities are errors.
     """
-    known = isinstance(value, jax.Array)
-    if not known:
+    if not isinstance(value, jax.Array):
         try:
             value = np.asarray(value)
         except ValueError as error:
@@ -55,7 +54,7 @@ def real_array(name, value, axes, *, finite=True) -> jax.Array:
             raise _unexpected(name, axes, came, " with at least one entry on every axis")
     if finite and is_concrete(value):
         # an array of which other processes hold parts is judged where it lies: all of them come to one verdict
-        held = not known or value.is_fully_addressable  # pyright: ignore[reportAttributeAccessIssue]
+        held = not isinstance(value, jax.Array) or value.is_fully_addressable
         bad = ~np.isfinite(np.asarray(value, dtype=np.float64)) if held else ~jnp.isfinite(value)
         if bad.any():
             first = tuple(int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape))
@@ -63,8 +62,8 @@ def real_array(name, value, axes, *, finite=True) -> jax.Array:
             raise ValueError(
                 f"{name}: expected finite values; got {value[first]}{where} ({int(bad.sum())} of {bad.size} not finite)"
             )
-    array = value if known else jnp.asarray(value)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)  # pyright: ignore[reportReturnType]
+    array = value if isinstance(value, jax.Array) else jnp.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
 
 
 def _unexpected(name, axes, came, more=""):

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib.bounds.bound import Assumption, Bound
+from kdlib.characteristic import checked
 from kdlib.kernels import range_eigh, tangent_kernel
-from kdlib.limit import fixed_point
+from kdlib.limit import limit_of
 from kdlib.linear_system import LinearSystem, unit_factors
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
@@ -129,8 +130,8 @@ def rademacher_complexity(net: TwoLayerNetwork, x: ArrayLike, radius: float | ja
     True 1.0
     """
     measured = rademacher_average(net, x, radius).value
-    trace = _kernel_trace(net, jnp.asarray(x))
-    value = non_negative("radius", radius) * jnp.sqrt(trace) / len(x)  # pyright: ignore[reportArgumentType]
+    x = jnp.asarray(x)
+    value = non_negative("radius", radius) * jnp.sqrt(_kernel_trace(net, x)) / len(x)
     return Bound("Rademacher complexity", value, measured)
 
 
@@ -174,12 +175,14 @@ def displacement_norm(problem: TransferProblem) -> Bound:
     >>> print(bool(bound.holds), round(float(bound.slack), 3))
     True 1.001
     """
-    measured = jnp.linalg.norm(fixed_point(problem).displacement)
-    system = LinearSystem.of(problem)
+    system = LinearSystem.of(checked(problem))
+    measured = jnp.linalg.norm(limit_of(system).displacement)
+    system = system.after(measured)
     if is_concrete(problem.lam):
-        value = (_teacher_radius if problem.lam > 0 else _plain_radius)(system)
+        value = (_teacher_radius if float(problem.lam) > 0 else _plain_radius)(system)
     else:
-        value = jax.lax.cond(problem.lam > 0, _teacher_radius, _plain_radius, system)
+        value = _plain_radius(system)
+        value = jnp.where(problem.lam > 0, _teacher_radius(system.after(value)), value)
     return Bound("distance of the limit from the start", value, measured)
 
 
@@ -252,9 +255,9 @@ def generalization_gap(
     y_test = _two_labels("y_test", real_array("y_test", y_test, (("k", x_test.shape[0]),)))
     y = _two_labels("problem.y", problem.y)
     delta, margin = real_array("delta", delta, ()), real_array("margin", margin, ())
-    if is_concrete(delta) and not 0 < delta < 1:
+    if is_concrete(delta) and not 0 < float(delta) < 1:
         raise ValueError(f"delta: expected a probability between 0 and 1; got {float(delta)}")
-    if is_concrete(margin) and not margin > 0:
+    if is_concrete(margin) and not float(margin) > 0:
         raise ValueError(f"margin: expected a positive number; got {float(margin)}")
     times = jnp.asarray(times)
     path = kernel_flow(problem, times[None] if times.ndim == 0 else times, at=jnp.concatenate([problem.x, x_test]))
@@ -294,9 +297,8 @@ def _average_length(kernel):
 
 
 def _two_labels(name, y):
-    if is_concrete(y) and not bool(jnp.all(jnp.abs(y) == 1)):
-        other = y[jnp.argmax(jnp.abs(y) != 1)]
-        raise ValueError(f"{name}: expected labels +1 and -1; got {float(other)}")
+    if is_concrete(y) and (other := np.abs(y) != 1).any():
+        raise ValueError(f"{name}: expected labels +1 and -1; got {float(np.asarray(y)[other][0])}")
     return y
 
 

@@ -81,7 +81,7 @@ def activation_suprema(activation: str | Callable, reach: float | jax.Array) -> 
     """
     _, slope = activation_pair(activation)
     reach = real_array("reach", reach, ())
-    if is_concrete(reach) and not reach > 0:
+    if is_concrete(reach) and not float(reach) > 0:
         raise ValueError(f"reach: expected a number greater than 0; got {float(reach)}")
     if isinstance(activation, str):
         if activation not in _SUPREMA:

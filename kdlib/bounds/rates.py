@@ -281,7 +281,7 @@ def slow_amplitude(problem: TransferProblem) -> Bound:
 
 
 def _needs_transfer(problem):
-    if not isinstance(problem, TransferProblem) or not is_concrete(problem.lam) or problem.lam == 0:
+    if not isinstance(problem, TransferProblem) or not is_concrete(problem.lam) or float(problem.lam) == 0:
         came = "lam=0" if isinstance(problem, TransferProblem) else type(problem).__name__
         raise ValueError(f"problem: expected a TransferProblem with lam > 0; got {came}")
 

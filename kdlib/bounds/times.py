@@ -127,7 +127,7 @@ def iterations_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array
 
 def _tolerance(problem, accuracy):
     accuracy = real_array("accuracy", accuracy, ())
-    if is_concrete(accuracy) and accuracy <= 0:
+    if is_concrete(accuracy) and float(accuracy) <= 0:
         raise ValueError(f"accuracy: expected a positive number; got {float(accuracy)}")
     return accuracy * checked(problem).scale
 

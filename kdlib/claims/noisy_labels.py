@@ -94,8 +94,7 @@ def transfer_as_prior(problem, displacements, metric=None):
     away = v - prior
     ridge = np.sum((dense.residual - v @ J.T) ** 2, axis=1) / 2 + lam / 2 * np.sum((away @ precision) * away, axis=1)
     ridge += lam / 2 * np.sum(unlearnable**2)
-    values, vectors = np.linalg.eigh(precision)
-    root = np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
+    root = L.T if metric is None else _square_root(metric)
     rows = np.concatenate([J, np.sqrt(lam) * root])
     best = np.linalg.lstsq(rows, np.append(dense.residual, np.sqrt(lam) * root @ prior), rcond=_SMALLEST)[0]
     reached = np.asarray(fixed_point(problem).displacement).ravel()
@@ -104,6 +103,12 @@ def transfer_as_prior(problem, displacements, metric=None):
         Check.compare(label, J @ best, J @ reached, _TOLERANCE, dense.feature_scale, "outputs"),
         Check.compare(label, L.T @ best, L.T @ reached, _TOLERANCE, dense.feature_scale, "features"),
     )
+
+
+def _square_root(matrix):
+    """R with RᵀR a matrix ⪰ 0."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
 
 
 def _prior_variance(root, J):

@@ -47,7 +47,6 @@ class NoisyLabelsExplorer(Explorer):
         way, self.draw = np.random.default_rng(1).standard_normal((2, 40))
         self._way = way / np.sqrt(np.mean(way**2))
         self._axis = np.logspace(-2, 2, 41)
-        self._forever = jnp.asarray(np.inf)  # an array, concrete under jit, as `noise_risk` needs it
         everywhere = self._judged
         for axes in ((None, None, 0), (None, 0, None), (0, None, None)):
             everywhere = jax.vmap(everywhere, axes)
@@ -63,7 +62,7 @@ class NoisyLabelsExplorer(Explorer):
     def _judged(self, noise, error, lam):
         """The risk, its two parts, and the errors on all images of one student, trained for ever on one draw."""
         given = self.problem(error, lam, self.truth + noise * self.draw)
-        risk = noise_risk(given, self.truth, noise, time=self._forever)
+        risk = noise_risk(given, self.truth, noise)
         trained = gaussian_posterior(given, noise=noise).mean
         return risk.total, (risk.bias**2).mean(), risk.variance.mean(), trained - self.truth
 
