@@ -17,7 +17,7 @@ import numpy as np
 
 from kdlib.contour import invert, output_pull, response, seen_directions, unit_force
 from kdlib.limit import limit_of
-from kdlib.linear_system import LinearSystem, Readout, over_units, truncated_svd, unit_factors
+from kdlib.linear_system import LinearSystem, Readout, after, over_units, truncated_svd, unit_factors
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs
 from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
@@ -220,7 +220,10 @@ def laplace_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | 
     for value, rows in ((jnp.zeros_like(end), times == 0), (None, jnp.isinf(times))):
         if is_concrete(rows) and not rows.any():
             continue
-        value = limit_of(system.after(end)).displacement if value is None else value
+        if value is None:
+            value = limit_of(system.after(end)).displacement
+            # backwards the limit comes first, too
+            changes, energies, lengths, end = (after(value, part) for part in (changes, energies, lengths, end))
         change, energy, length = _readings(system, readout, value)
         changes = jnp.where(rows[:, None], change[None, :], changes)
         energies, lengths = jnp.where(rows, energy, energies), jnp.where(rows, length, lengths)

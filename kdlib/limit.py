@@ -125,7 +125,7 @@ def _transfer(system):
     """Displacement and unlearnable part for λ > 0."""
     mean, bracket, unlearnable = carried_error(system)
     # In P̄'s eigenbasis λ can be tiny: what no unit can see stays in the outputs' error and never meets 1/λ.
-    inverse = _inverse_on_range(mean, system.lam, jnp.sum(system.output_weights**2))
+    inverse = inverse_on_range(mean, system.lam, jnp.sum(system.output_weights**2))
     return _learnt(system, inverse @ bracket), unlearnable
 
 
@@ -133,7 +133,7 @@ def _transfer(system):
 def _plain(system):
     """The same at λ = 0."""
     zero = jnp.zeros((), system.x.dtype)
-    inverse = _inverse_on_range(_kernel(system), zero, zero)
+    inverse = inverse_on_range(_kernel(system), zero, zero)
     *_, unlearnable = carried_error(system.after(inverse))
     return _fitted(system, inverse), unlearnable
 
@@ -142,12 +142,11 @@ def _plain(system):
 def _either(system):
     """The same where λ is traced: both ways share the units' factors, also with many λ mapped over."""
     mean, bracket, unlearnable = carried_error(system)
-    lam, size = system.lam, jnp.sum(system.output_weights**2)
-    pairs = ((mean, _kernel(system)), (lam, jnp.zeros_like(lam)), (size, jnp.zeros_like(size)))
-    # one after the other, see `after`
-    learning, fitting = jax.lax.map(lambda pair: _inverse_on_range(*pair), tuple(map(jnp.stack, pairs)))
-    learnt, fitted = _learnt(system, learning @ bracket), _fitted(system, fitting)
-    return jnp.where(lam > 0, learnt, fitted), unlearnable
+    learning = inverse_on_range(mean, system.lam, jnp.sum(system.output_weights**2))
+    zero = jnp.zeros((), system.x.dtype)
+    fitting = inverse_on_range(_kernel(system.after(learning)), zero, zero)
+    learnt, fitted = _learnt(system.after(fitting), learning @ bracket), _fitted(system, fitting)
+    return jnp.where(system.lam > 0, learnt, fitted), unlearnable
 
 
 def _learnt(system, pull):
@@ -201,7 +200,7 @@ def _projected(left, gaps):
     return jnp.einsum("knr,kr->kn", left, jnp.einsum("knr,kn->kr", left, gaps))
 
 
-def _inverse_on_range(matrix, shift, size):
+def inverse_on_range(matrix, shift, size):
     """(shift I + K)⁻¹ on the range of K ⪰ 0, zero beyond it."""
     return _inverses_on_range(matrix, shift[None], size)[0]
 
@@ -210,9 +209,9 @@ def _inverse_on_range(matrix, shift, size):
 def _inverses_on_range(matrix, shifts, size):
     """The same for several shifts, from one factorization."""
     values, vectors = range_eigh(matrix, size)
-    seen = jnp.where(values > 0, values, 1.0)[None]
-    inverses = jnp.where(values[None] > 0, 1 / (shifts[:, None] + seen), 0.0)
-    return (vectors[None] * inverses[:, None, :]) @ vectors.T[None]
+    seen = jnp.where(values > 0, values, 1.0)
+    inverses = [jnp.where(values > 0, 1 / (shift + seen), 0.0) for shift in shifts]
+    return jnp.stack([(vectors * inverse[None, :]) @ vectors.T for inverse in inverses])
 
 
 @_inverses_on_range.defjvp
@@ -227,4 +226,4 @@ def _inverses_on_range_jvp(primals, tangents):
         across = across - (across @ matrix) @ plain
         return across + across.T - inverse @ change @ inverse - shift_change * (inverse @ inverse)
 
-    return jnp.stack(inverses), jax.vmap(moved)(jnp.stack(inverses), shift_changes)
+    return jnp.stack(inverses), jnp.stack([moved(*pair) for pair in zip(inverses, shift_changes)])

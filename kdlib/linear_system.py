@@ -233,32 +233,39 @@ class Readout(eqx.Module):
         return self.output_weights @ (self.slopes * (v @ self.x.T))
 
 
-@jax.custom_jvp
 def after(done, array):
-    """The array as it is, but there only once the array ``done`` is.
+    """The array as it is, but there only once the array ``done``, of real or complex numbers, is; so its derivatives.
 
     Chains what factors matrices in a row. jaxlib 0.10 shares the matrices of a batch out over a pool of threads, and
     whoever asked waits in a thread of the same pool: on two cores two batches at the same time wait for each other for
     ever.
     """
-    return _waiting(jnp.ravel(done)[0], array)
+    return _waiting(jax.lax.stop_gradient(jnp.ravel(done)[0]), array)
 
 
-@after.defjvp
-def _after_jvp(primals, tangents):
-    return after(*primals), tangents[1]
-
-
-@jax.custom_batching.custom_vmap
+@jax.custom_jvp
 def _waiting(number, array):
-    # True, but not to the compiler, that removes a barrier in the end, and with it the order.
-    return jnp.where(number == number, array, jnp.nan)
+    return _choose_for_all(number, array)
 
 
-@_waiting.def_vmap
-def _waiting_for_one_of_many(_, batched, number, array):
+@_waiting.defjvp
+def _waiting_jvp(primals, tangents):
+    return _waiting(*primals), _choose(primals[0], tangents[1])
+
+
+def _choose(number, array):
+    # A choice that is always the array, but the compiler cannot know. A barrier it removes, and with it the order.
+    number = jnp.where(number == number, number, 0)
+    return jnp.where(number == number, array, 0)
+
+
+_choose_for_all = jax.custom_batching.custom_vmap(_choose)
+
+
+@_choose_for_all.def_vmap
+def _choose_mapped(_, batched, number, array):
     """Numbers of a batch are there together; an array that is the same for all problems stays one."""
-    return _waiting(number[0] if batched[0] else number, array), batched[1]
+    return _choose_for_all(number[0] if batched[0] else number, array), batched[1]
 
 
 def over_units(function, units):

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import roots_jacobi
 
 from kdlib.contour import seen_directions
-from kdlib.linear_system import LinearSystem, Readout, unit_factors
+from kdlib.linear_system import LinearSystem, Readout, after, unit_factors
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs, kernel_flow
@@ -313,7 +313,7 @@ class InfiniteWidthFlow(eqx.Module):
     outputs : array, shape (T, n)
         Outputs on the training data, or on the rows of ``at`` where that was given.
     standard_error : array, shape (T, n)
-        One standard error of these outputs from the random draw of units.
+        One standard error of these outputs from the random draw of units. Its derivatives count as 0.
 
     Examples
     --------
@@ -413,5 +413,11 @@ def infinite_width_flow(
         problem = TransferProblem(student, x, y + student(x), student.features(x) + lead, lam=lam)
         return kernel_flow(problem, times, at=points).outputs - student(points)[None, :]
 
-    groups = jnp.stack([follow(group) for group in weights.reshape(_GROUPS, -1, x.shape[1])])
-    return InfiniteWidthFlow(times, follow(weights), jnp.std(groups, axis=0, ddof=1) / np.sqrt(_GROUPS))
+    parts = weights.reshape(_GROUPS, -1, x.shape[1])
+    if is_concrete(x, y, dual, times, lam, points, weights):
+        groups = jnp.stack([follow(part) for part in parts])
+    else:
+        groups = jax.lax.map(follow, parts)
+    outputs = follow(after(groups, weights))
+    error = jax.lax.stop_gradient(jnp.std(groups, axis=0, ddof=1) / np.sqrt(_GROUPS))
+    return InfiniteWidthFlow(times, outputs, error)

@@ -196,7 +196,7 @@ def _column_by_column(problem, inputs, truth, time):
         return kernel_flow(TransferProblem(student, x, y, phi, lam=problem.lam), [time], at=inputs).outputs[0]
 
     flows = jnp.concatenate([truth[None], student(x)[None] + jnp.eye(n, dtype=x.dtype)]), jnp.arange(n + 1) == 0
-    if is_concrete(*jax.tree.leaves((problem, inputs, truth))):
+    if is_concrete(*jax.tree.leaves((problem, inputs, flows))):
         found = jnp.stack([outputs(flow) for flow in zip(*flows)])
     else:
         found = jax.lax.map(outputs, flows)

@@ -236,6 +236,6 @@ def _alone(student, x, y):
 
 def _positive(name, value):
     value = non_negative(name, value)
-    if is_concrete(value) and value == 0:
+    if is_concrete(value) and float(value) == 0:
         raise ValueError(f"{name}: expected a number greater than 0; got 0")
     return value

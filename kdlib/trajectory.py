@@ -288,6 +288,7 @@ def _smooth_values(problem, times, system, readout):
         clock * length,
     )
     at_limit = _at_limit(problem, limit_of(system.after(values[0])), readout)
+    values = tuple(after(at_limit[0], value) for value in values)  # backwards the limit comes first, too
 
     def choose(value, start, limit):
         forever, zero = (rows.reshape(-1, *[1] * (value.ndim - 1)) for rows in (jnp.isinf(times), times == 0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
-from kdlib.limit import _inverse_on_range
+from kdlib.limit import inverse_on_range
 from kdlib.linear_system import LinearSystem, over_units
 from tests.dense import ACTIVATIONS
 
@@ -117,7 +117,7 @@ def test_an_inverse_on_the_range_has_its_derivative(shift):
 
     def inverse(step):
         factor = columns + step * moved
-        return _inverse_on_range(factor @ factor.T, jnp.asarray(shift) + step, jnp.asarray(0.0))
+        return inverse_on_range(factor @ factor.T, jnp.asarray(shift) + step, jnp.asarray(0.0))
 
     step = 1e-6
     slope = jax.jvp(inverse, (0.0,), (1.0,))[1]

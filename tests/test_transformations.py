@@ -104,6 +104,62 @@ def test_a_map_over_problems_is_a_loop_over_them(name):
     np.testing.assert_allclose(together, alone, rtol=1e-6, atol=1e-8 * max(1.0, float(jnp.max(jnp.abs(alone)))))
 
 
+@pytest.mark.parametrize("name", ROUTES)
+def test_a_map_differentiates_as_its_problems_do(name):
+    function, wrt, mapped = ROUTES[name]
+    key = mapped if mapped in wrt else wrt[0]
+    fixed, free = arguments("repeated")
+    stack = jnp.stack([free[key] * factor for factor in (1.0, 0.5)])
+
+    def loss(part):
+        return jnp.sum(jnp.sin(value(function, fixed, free | {key: part})))
+
+    together = jax.grad(lambda parts: jnp.sum(jax.vmap(loss)(parts)))(stack)
+    alone = jnp.stack([jax.grad(loss)(part) for part in stack])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-7 * max(1.0, float(jnp.max(jnp.abs(alone)))))
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("transform", [jax.jacfwd, jax.jacrev])
+def test_resolvents_differentiate_where_singular_values_are_equal_or_zero(transform, activation):
+    # a unit that is silent on all samples, and one whose kernel is the identity
+    student = kd.TwoLayerNetwork(jnp.asarray([[-1.0, -1.0], [1e-9, 1e-9]]), jnp.ones(2), activation)
+
+    def change(lam):
+        problem = kd.TransferProblem(student, jnp.eye(2), jnp.ones(2), jnp.zeros((2, 2)), lam=lam)
+        return kd.resolvent(problem, 0.7)
+
+    step = 1e-5
+    expected = (change(0.5 + step) - change(0.5 - step)) / (2 * step)
+    np.testing.assert_allclose(transform(change)(0.5), expected, atol=1e-8)
+
+
+def test_a_pole_in_a_map_is_the_pole_of_one():
+    fixed, free = arguments("plain")
+
+    def response(s):
+        return value(lambda p, t: kd.resolvent(p, s), fixed, free | {"lam": jnp.asarray(0.0)})
+
+    mapped = jax.vmap(response)(jnp.asarray([0.0, 1.0]))
+    np.testing.assert_allclose(mapped[1], response(jnp.asarray(1.0)), rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.5])
+def test_the_distance_of_the_limit_differentiates_where_a_part_of_it_is_zero(lam):
+    """The start's own features teach nothing, and labels that are its outputs pull at nothing."""
+    fixed, _ = arguments("repeated")
+    student = kd.TwoLayerNetwork(*fixed[:3])
+
+    def distance(lam, x, labels, gap):
+        problem = kd.TransferProblem(student, x, student(x) + labels, student.features(x) + gap, lam=lam)
+        return kd.bounds.displacement_norm(problem).value
+
+    gap = 0.1 * jnp.cos(jnp.arange(30.0)).reshape(6, 5)
+    for labels, led in ((jnp.ones(5), 0 * gap), (jnp.zeros(5), gap)):
+        slope = jax.jit(jax.grad(distance, argnums=(0, 1)))(lam, fixed[3], labels, led)
+        assert all(jnp.all(jnp.isfinite(part)) for part in slope)
+
+
 @pytest.mark.parametrize("case", PROBLEMS)
 def test_the_start_and_the_end_of_the_kernel_flow_differentiate_too(case):
     fixed, free = arguments(case)

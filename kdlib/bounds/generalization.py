@@ -16,8 +16,8 @@ import numpy as np
 
 from kdlib.bounds.bound import Assumption, Bound
 from kdlib.characteristic import checked
-from kdlib.kernels import range_eigh, tangent_kernel
-from kdlib.limit import limit_of
+from kdlib.kernels import tangent_kernel
+from kdlib.limit import inverse_on_range, limit_of
 from kdlib.linear_system import LinearSystem, unit_factors
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
@@ -332,10 +332,8 @@ def _teacher_radius(system):
     units = system.slopes, system.output_weights, system.feature_gap
     (mean, inverses, bracket, length), _ = jax.lax.scan(gather, start, units)
     # what no unit sees would meet 1/λ here, and 0 in the inverses
-    values, vectors = range_eigh(mean, jnp.sum(system.output_weights**2))
-    inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, system.lam + values, 1.0), 0.0)
-    pull = vectors @ (inverse * (vectors.T @ bracket))
-    return jnp.sqrt(length) + jnp.sqrt(jnp.maximum(pull @ inverses @ pull, 0.0))
+    pull = inverse_on_range(mean, system.lam, jnp.sum(system.output_weights**2)) @ bracket
+    return _root(length) + _root(pull @ inverses @ pull)
 
 
 @eqx.filter_jit
@@ -343,6 +341,10 @@ def _plain_radius(system):
     """((y - f(0))ᵀ H̄⁺ (y - f(0)))^(1/2)."""
     weighted = system.output_weights[:, None] * system.slopes
     kernel = (weighted.T @ weighted) * (system.x @ system.x.T)
-    values, vectors = range_eigh(kernel)
-    inverse = jnp.where(values > 0, 1 / jnp.where(values > 0, values, 1.0), 0.0)
-    return jnp.sqrt(jnp.sum(inverse * (vectors.T @ system.output_gap) ** 2))
+    zero, gap = jnp.zeros((), kernel.dtype), system.output_gap
+    return _root(gap @ (inverse_on_range(kernel, zero, zero) @ gap))
+
+
+def _root(square):
+    """The root, and a slope of 0 where rounding leaves nothing above 0: the start itself is the limit there."""
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
