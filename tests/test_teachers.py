@@ -126,6 +126,16 @@ def test_jit_and_grad_pass():
     np.testing.assert_allclose(drawn, z, atol=1e-13)
 
 
+def test_numbers_that_are_known_are_read_under_jit():
+    data, _ = setting()
+    known, zero = jnp.asarray(0.7), jnp.zeros(())
+    draw = jax.jit(lambda x: kd.random_fourier_features(jax.random.key(0), x, 5, bandwidth=known))
+    np.testing.assert_allclose(draw(data.x), kd.random_fourier_features(jax.random.key(0), data.x, 5, bandwidth=0.7))
+    refused = jax.jit(lambda x: kd.random_fourier_features(jax.random.key(0), x, 5, bandwidth=zero))
+    with pytest.raises(ValueError, match=r"bandwidth: expected a number greater than 0; got 0"):
+        refused(data.x)
+
+
 def test_bad_input():
     data, student = setting()
     key, x, y = jax.random.key(0), data.x, data.y
