@@ -341,7 +341,7 @@ def _modes(kernel):
 def _rates(rates):
     rates = real_array("rates", rates, (("n", None),))
     if is_concrete(rates) and (np.asarray(rates) < 0).any():
-        raise ValueError(f"rates: expected rates that are at least 0; got {float(np.min(rates))}")
+        raise ValueError(f"rates: expected rates that are at least 0; got {float(np.asarray(rates).min())}")
     return rates
 
 

@@ -240,32 +240,21 @@ def after(done, array):
     whoever asked waits in a thread of the same pool: on two cores two batches at the same time wait for each other for
     ever.
     """
-    return _waiting(jax.lax.stop_gradient(jnp.ravel(done)[0]), array)
-
-
-@jax.custom_jvp
-def _waiting(number, array):
-    return _choose_for_all(number, array)
-
-
-@_waiting.defjvp
-def _waiting_jvp(primals, tangents):
-    return _waiting(*primals), _choose(primals[0], tangents[1])
-
-
-def _choose(number, array):
+    number = _one_for_all(jax.lax.stop_gradient(jnp.ravel(done)[0]))
     # A choice that is always the array, but the compiler cannot know. A barrier it removes, and with it the order.
     number = jnp.where(number == number, number, 0)
     return jnp.where(number == number, array, 0)
 
 
-_choose_for_all = jax.custom_batching.custom_vmap(_choose)
+@jax.custom_batching.custom_vmap
+def _one_for_all(number):
+    """Of the numbers of many problems the first: they are there together, and what is the same for all stays one."""
+    return number
 
 
-@_choose_for_all.def_vmap
-def _choose_mapped(_, batched, number, array):
-    """Numbers of a batch are there together; an array that is the same for all problems stays one."""
-    return _choose_for_all(number[0] if batched[0] else number, array), batched[1]
+@_one_for_all.def_vmap
+def _first_of_many(_, batched, number):
+    return _one_for_all(number[0]), False
 
 
 def over_units(function, units):

@@ -42,6 +42,9 @@ ROUTES = {
     "infinite_width_flow": lambda p, t: kd.infinite_width_flow(
         p.x, p.y, 0.1 * p.y, t, lam=p.lam, key=jax.random.key(0), samples=16
     ),
+    "beats_teacher": lambda p, t: (lambda bound: (bound.value, bound.measured))(
+        kd.bounds.beats_teacher(p, 0 * p.y, t[0])
+    ),
     "displacement_norm": lambda p, t: (lambda bound: (bound.value, bound.measured))(kd.bounds.displacement_norm(p)),
 }
 
@@ -169,9 +172,10 @@ def test_what_nothing_orders_is_found():
     assert side_by_side(jax.make_jaxpr(in_turn)(many, many).jaxpr) == []
 
 
-def test_the_order_outlives_the_compiler():
+@pytest.mark.parametrize("kind", [float, complex])
+def test_the_order_outlives_the_compiler(kind):
     def in_turn(a, b):
-        first = jnp.linalg.svd(a, compute_uv=False)
+        first = jnp.linalg.svd(a, compute_uv=False).astype(kind)
         return first, jnp.linalg.svd(after(first, b), compute_uv=False)
 
     text = jax.jit(in_turn).lower(jnp.ones((40, 4, 3)), jnp.ones((40, 4, 3))).compile().as_text()

@@ -119,6 +119,24 @@ def test_a_map_differentiates_as_its_problems_do(name):
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-7 * max(1.0, float(jnp.max(jnp.abs(alone)))))
 
 
+@pytest.mark.parametrize("name", ["fixed_point", "kernel_flow", "laplace_flow", "memory_flow", "resolvent"])
+@pytest.mark.parametrize("jit", [False, True])
+def test_inputs_that_mapped_problems_share_differentiate(name, jit):
+    function, *_ = ROUTES[name]
+    (*network, x), free = arguments("plain")
+    many = {key: jnp.stack([free[key], 0.5 * free[key]]) for key in TEACHER}
+
+    def loss(x, part):
+        return jnp.sum(jnp.sin(value(function, (*network, x), free | part)))
+
+    def together(x):
+        return jnp.sum(jax.vmap(loss, (None, 0))(x, many))
+
+    found = jax.grad(jax.jit(together) if jit else together)(x)
+    alone = sum(jax.grad(loss)(x, {key: many[key][i] for key in TEACHER}) for i in range(2))
+    np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-7 * max(1.0, float(jnp.max(jnp.abs(alone)))))
+
+
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("transform", [jax.jacfwd, jax.jacrev])
 def test_resolvents_differentiate_where_singular_values_are_equal_or_zero(transform, activation):
@@ -144,11 +162,12 @@ def test_a_pole_in_a_map_is_the_pole_of_one():
     np.testing.assert_allclose(mapped[1], response(jnp.asarray(1.0)), rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("lam", [0.0, 0.5])
-def test_the_distance_of_the_limit_differentiates_where_a_part_of_it_is_zero(lam):
-    """The start's own features teach nothing, and labels that are its outputs pull at nothing."""
+def test_the_distance_of_the_limit_differentiates_where_a_part_of_it_is_zero(lam, activation):
+    """The start's own features teach nothing, labels that are its outputs pull at nothing, a ReLU can be silent."""
     fixed, _ = arguments("repeated")
-    student = kd.TwoLayerNetwork(*fixed[:3])
+    student = kd.TwoLayerNetwork(*fixed[:2], activation)
 
     def distance(lam, x, labels, gap):
         problem = kd.TransferProblem(student, x, student(x) + labels, student.features(x) + gap, lam=lam)

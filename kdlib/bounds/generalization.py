@@ -18,7 +18,7 @@ from kdlib.bounds.bound import Assumption, Bound
 from kdlib.characteristic import checked
 from kdlib.kernels import tangent_kernel
 from kdlib.limit import inverse_on_range, limit_of
-from kdlib.linear_system import LinearSystem, unit_factors
+from kdlib.linear_system import LinearSystem, range_and_inverse
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import kernel_flow
@@ -315,15 +315,13 @@ def _teacher_radius(system):
 
     def gather(total, unit):
         slopes, weight, gap = unit
-        left, sigma, _ = unit_factors(x, slopes)
-        carried = left.T @ gap
-        inverse = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1.0), 0.0)
+        left, inverse = range_and_inverse(x, slopes)
         mean, inverses, bracket, length = total
         total = (
             mean + weight**2 * left @ left.T,
-            inverses + weight**2 * (left * inverse[None, :] ** 2) @ left.T,
-            bracket - weight * left @ carried,
-            length + jnp.sum((inverse * carried) ** 2),
+            inverses + weight**2 * inverse.T @ inverse,
+            bracket - weight * left @ (left.T @ gap),
+            length + jnp.sum((inverse @ gap) ** 2),
         )
         return total, None
 

@@ -6,10 +6,12 @@ goes through the projectors of all units.
 Book: chapter *Noisy labels*.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from kdlib.bounds.bound import Assumption, Bound
+from kdlib.linear_system import after
 from kdlib.posterior import LabelMap
 from kdlib.problem import TransferProblem
 from kdlib.risk import noise_risk
@@ -51,12 +53,12 @@ def beats_teacher(problem: TransferProblem, truth: ArrayLike, noise: float | jax
     >>> print(kd.bounds.beats_teacher(problem, truth, 1.0))
     risk against the teacher's: measured 0.2 ≤ 0.25
     """
-    truth, noise, error, invertible = _setting(problem, truth, noise)
+    noise, error, risk, invertible = _setting(problem, truth, noise)
     enough = 2 * error * problem.lam >= problem.student.a * (noise**2 - error)
     return Bound(
         "risk against the teacher's",
         error,
-        noise_risk(problem, truth, noise).total,
+        risk,
         (invertible, Assumption("λ ≥ a(s² - e²)/(2e²)", enough)),
     )
 
@@ -94,12 +96,12 @@ def beats_labels(problem: TransferProblem, truth: ArrayLike, noise: float | jax.
     >>> print(kd.bounds.beats_labels(problem, truth, 1.0))
     risk against the labels': measured 0.2 ≤ 1
     """
-    truth, noise, error, invertible = _setting(problem, truth, noise)
+    noise, error, risk, invertible = _setting(problem, truth, noise)
     enough = problem.lam * (error - noise**2) <= 2 * problem.student.a * noise**2
     return Bound(
         "risk against the labels'",
         noise**2,
-        noise_risk(problem, truth, noise).total,
+        risk,
         (invertible, Assumption("λ(e² - s²) ≤ 2as²", enough)),
     )
 
@@ -153,7 +155,7 @@ def noise_variance(problem: TransferProblem, noise: float | jax.Array) -> Bound:
 
 
 def _setting(problem, truth, noise):
-    """Truth and noise checked, the teacher's mean squared error, and whether P̄ = aI."""
+    """The noise checked, the teacher's mean squared error, the student's risk, and whether P̄ = aI."""
     check_problem_and_inputs(problem, None)
     if problem.phi is None:
         raise ValueError("problem: expected a teacher; got phi=None")
@@ -162,4 +164,6 @@ def _setting(problem, truth, noise):
     error = jnp.mean((student.output_weights @ problem.phi - truth) ** 2)
     values = LabelMap.of(problem, problem.x).values
     whole = jnp.min(values) >= (1 - 1e-6) * student.a
-    return truth, noise, error, Assumption("every H_k is invertible, λ > 0", whole & (problem.lam > 0))
+    later = eqx.tree_at(lambda problem: problem.x, problem, after(values, problem.x))
+    risk = noise_risk(later, truth, noise).total
+    return noise, error, risk, Assumption("every H_k is invertible, λ > 0", whole & (problem.lam > 0))
