@@ -121,8 +121,11 @@ def test_batches_of_factorizations_are_ordered(name):
     def of_inputs(x):  # with λ known
         return value(ROUTES[name], (*network, x), free)
 
-    many = jax.tree.map(lambda part: jnp.stack([part, 2 * part]), free)
-    for function, one, several in ((of_all, free, many), (of_inputs, x, jnp.stack([x, 2 * x]))):
+    def of_both(both):
+        return value(ROUTES[name], (*network, both[0]), both[1])
+
+    for function, one in ((of_all, free), (of_inputs, x), (of_both, (x, free))):
+        several = jax.tree.map(lambda part: jnp.stack([part, 2 * part]), one)
         assert side_by_side(jax.make_jaxpr(function)(one).jaxpr) == []
         assert side_by_side(jax.make_jaxpr(jax.vmap(function))(several).jaxpr) == []
         for total in (plain, bent):
