@@ -14,12 +14,12 @@ PAGES = {f"book/{name.removesuffix('_explorer').replace('_', '-')}": name for na
 PAGES = {"book/index": "limit_explorer"} | {page: name for page, name in PAGES.items() if name.endswith("_explorer")}
 
 
-# The whole matrix is for the long run; here a page with a smooth parameter, and all that one key may break on any.
+# All pages are for the long run; here one with a smooth parameter, and one with three lists, words among their values.
 def sampled(*sample):
     return [*sample, *(pytest.param(page, marks=pytest.mark.verify) for page in PAGES if page not in sample)]
 
 
-EXPLORERS = sampled("book/index", "book/limit")
+EXPLORERS = sampled("book/limit", "book/tickets")
 RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻−", "0123456789--")
 NUMBER = re.compile(r"< 10⁻⁶|−?\d+(?:\.\d+)?(?:·10[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)?")
 
@@ -88,26 +88,39 @@ def check_numbers(tab, page):
 
 def press_all(tab, page):
     before = check_numbers(tab, page)
-    for slider in sliders(tab):
+    for i, slider in enumerate(sliders(tab)):
+        first, last = (float(slider.get_attribute(end)) for end in ("min", "max"))
         for key in ("ArrowRight", "Home", "PageUp", "End", "ArrowLeft"):
             slider.press(key)
             after = check_numbers(tab, page)
+            was, place = (shown["places"][i] for shown in (before, after))
+            moved = {
+                "ArrowRight": place > was or was == last,
+                "Home": place == first,
+                "PageUp": place > was,
+                "End": place == last,
+                "ArrowLeft": place < was,
+            }
+            assert moved[key], (key, was, place)
             assert after["places"] == before["places"] or after["drawn"] != before["drawn"], key
             before = after
 
 
-@pytest.mark.parametrize("origin", ["http", "file"])
+@pytest.mark.parametrize(("origin", "width", "theme"), [("http", 1280, "light"), ("file", 320, "dark")])
 @pytest.mark.parametrize("page", EXPLORERS)
-def test_keys_move_the_drawing_and_the_numbers_stay_true(visit, page, origin):
-    with visit(page, origin=origin) as tab:
+def test_keys_move_the_drawing_and_the_numbers_stay_true(visit, page, origin, width, theme):
+    with visit(page, origin=origin, width=width, theme=theme) as tab:
         press_all(tab, page)
         assert tab.outside == []
         assert tab.complaints == []
 
 
+@pytest.mark.parametrize(
+    ("origin", "theme"), [("http", "light"), pytest.param("file", "dark", marks=pytest.mark.verify)]
+)
 @pytest.mark.parametrize("page", EXPLORERS)
-def test_the_mouse_drags_it(visit, page):
-    with visit(page) as tab:
+def test_the_mouse_drags_it(visit, page, origin, theme):
+    with visit(page, origin=origin, theme=theme) as tab:
         for slider in sliders(tab):
             slider.scroll_into_view_if_needed()
             box = slider.bounding_box()

@@ -82,6 +82,13 @@ def test_both_are_informative_early_and_say_nothing_late(explorer):
     assert explorer.sentence.endswith("and not below it.")
 
 
+@pytest.mark.parametrize("t", [0.1, 20.0])
+def test_the_bounds_are_far_above_the_gap_at_the_widest_too(explorer, t):
+    explorer.m, explorer.t = 256, t
+    assert explorer.value("start_slack")[0] > 50
+    assert explorer.value("gap")[0] > 0
+
+
 @pytest.mark.parametrize(("name", "value"), [("m", 17.0), ("m", np.nan), ("t", 0.3)])
 def test_only_the_tables_own_values_are_taken(explorer, name, value):
     before = getattr(explorer, name)

@@ -88,6 +88,22 @@ def test_a_visible_rate_is_a_zero_and_branches_only_fall(explorer, lam, apart):
         assert negative == np.sum(rates > middle) - np.sum(alone > middle)
 
 
+@pytest.mark.parametrize(("lam", "apart"), [(lam, 1.0) for lam in (0.01, 0.25, 10.0)])
+def test_a_branch_leaps_from_below_to_above_at_a_unit_s_own_rate(explorer, lam, apart):
+    """As p grows through -1 times the rate: one eigenvalue of T(p) has gone to -∞ and comes back from +∞."""
+    problem = move(explorer, lam, apart)
+    own = numbers(explorer, "own")
+    assert len(own) == 4 and np.min(np.diff(own)) > 1e-6 * own[-1]  # four poles of one unit each
+    for rate in own:
+        # the table's digits, sharpened: the unit's eigenvalue next to it
+        pole = min(dense(problem)[1], key=lambda value: abs(value - rate))
+        before, after = (
+            np.linalg.eigvalsh(kd.characteristic_matrix(problem, -pole * side)) for side in (1 + 1e-7, 1 - 1e-7)
+        )
+        assert before[0] < -1e3 and before[1] > -1e3
+        assert after[-1] > 1e3 and after[0] < 1e3
+
+
 def test_a_weak_teacher_leaves_the_rates_of_the_tangent_kernel(explorer):
     move(explorer, 0.0, 1.0)
     np.testing.assert_array_equal(numbers(explorer, "seen"), numbers(explorer, "kernel"))

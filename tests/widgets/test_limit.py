@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from kdlib.widgets.limit import circle_problem
 
 DIGITS = 3  # significant digits that the page shows
 
@@ -86,6 +87,26 @@ def test_the_claim_holds_at_both_ends(explorer, noise):
     np.testing.assert_allclose(explorer.value("limit"), fit, atol=1e-5)
     explorer.lam = 100.0
     assert np.linalg.norm(explorer.value("limit") - carried) <= np.linalg.norm(labels - carried) / 101 * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_on_the_page_the_student_ends_between_labels_and_teacher(noise):
+    """At every λ of the table, and at both ends next to one of the two: the circle's problem, as the book shows it."""
+    explorer, given = kd.widgets.limit_explorer(), circle_problem()
+    explorer.noise = noise
+    labels = explorer.value("labels")
+    assert labels.shape == given.y.shape  # all of them are shown
+    carried = given.student.output_weights @ (given.phi - kd.fixed_point(given).unlearnable)
+    apart = np.linalg.norm(labels - carried)
+    distances = []
+    for lam in explorer.parameters[0].values:
+        explorer.lam = lam
+        end = explorer.value("limit")
+        distances.append((np.linalg.norm(end - labels), np.linalg.norm(end - carried)))
+    to_labels, to_teacher = np.transpose(distances) / apart
+    assert np.all(np.diff(to_labels) > 0) and np.all(np.diff(to_teacher) < 0)
+    assert np.all(to_labels < 1) and np.all(to_teacher <= 1 + 1e-4)
+    assert to_labels[0] < 1e-3 and to_teacher[-1] < 1 / 101 + 1e-5
 
 
 def test_away_from_the_circle_twelve_samples_stand_for_all():
