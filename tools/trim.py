@@ -29,6 +29,8 @@ def trim(pages: Path) -> None:
             page.write_text(SEARCH_SCRIPT.sub("", page.read_text()))
     for path in pages.glob("_static/**/*.map"):  # for those who debug the theme
         path.unlink()
+    index = pages / "searchindex.js"
+    index.write_text(index.read_text().replace(r"\u2019", "'"))  # the apostrophe that a reader types
 
 
 def trim_mathjax(folder: Path) -> None:

@@ -228,8 +228,8 @@ def leads(tab):
     return " ".join(hrefs(tab, ".html", "#search-results"))
 
 
-SAMPLE = [(group[0].title, chapter) for chapter, group in ledger.by_chapter()]
-EVERY = [(one.title, chapter) for chapter, group in ledger.by_chapter() for one in group]
+EVERY = [one for _, group in ledger.by_chapter() for one in group]
+SAMPLE = [group[0] for _, group in ledger.by_chapter()] + [one for one in EVERY if "'" in one.title]
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
@@ -244,13 +244,31 @@ def test_a_title_typed_into_the_search_leads_to_its_chapter(visit, origin):
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-@pytest.mark.parametrize("titles", [SAMPLE, pytest.param(EVERY, marks=pytest.mark.verify)], ids=["sample", "every"])
-def test_a_statement_is_found_by_its_title(visit, titles, origin):
+@pytest.mark.parametrize("wanted", [SAMPLE, pytest.param(EVERY, marks=pytest.mark.verify)], ids=["sample", "every"])
+def test_a_statement_is_found_by_its_title(visit, wanted, origin):
     with visit("search", origin=origin) as tab:
         page = tab.url
-        for title, chapter in titles:
-            tab.goto(f"{page}?q={quote(title)}")
-            assert f"book/{chapter}.html" in leads(tab), title
+        for one in wanted:
+            tab.goto(f"{page}?q={quote(one.title)}")
+            assert f"book/{one.chapter}.html#{one.label}" in leads(tab).split(), one.title
+
+
+@pytest.mark.parametrize("system", THEMES)
+def test_figures_follow_the_page_s_theme_and_not_the_system_s(visit, system):
+    """By the button: a figure's picture is then the one that a system of that theme shows."""
+    shown = {}
+    for theme in THEMES:
+        for way, emulated in (("button", system), ("system", theme)):
+            with visit("book/kernels", theme=emulated) as tab:
+                button = tab.locator(".theme-switch-button").locator("visible=true").first
+                for _ in range(3):  # it goes from the system's to the light and the dark, and back
+                    if way == "button" and tab.locator(f"html[data-mode={theme}]").count() == 0:
+                        button.click()
+                assert tab.locator(f"html[data-theme={theme}]").count() == 1
+                tab.mouse.move(0, 0)
+                shown[theme, way] = tab.locator("div.cell_output img").first.screenshot()
+        assert shown[theme, "button"] == shown[theme, "system"]
+    assert shown["light", "button"] != shown["dark", "button"]
 
 
 @pytest.mark.parametrize("theme", THEMES)
