@@ -34,7 +34,7 @@ By {{prf:ref}}`sum-rule` and {{eq}}`eq-sum`, a {{term}}`sum` is a sum.
 ```{{prf:theorem}} Sums commute
 :label: sum-rule
 
-For *all*, $a$, $b$ ($c$ too, and $c$), $n$-fold, or $d$.
+For *all*, $a$, $b$ ($c$ too, and $c$), $n$-fold, or $d$. With $m$, $S_k$, and again $m$.
 
 $$
 a + b = b + a.
@@ -60,12 +60,22 @@ sum
   More about it.
 ```
 
-| Symbol | Code | Shape | Meaning |
-|---|---|---|---|
-| [$+$]{#symbol-sum} | `__add__all` | | adds *two* numbers |
-
 ```{statement-index}
 ```
+"""
+NOTATION = r"""---
+orphan: true
+---
+
+# Notation
+
+| Symbol | Code | Shape | Meaning | Where |
+|---|---|---|---|---|
+| [$+$]{#symbol-sum} | `__add__all` | | adds *two* numbers | {doc}`A chapter <chapter>` |
+| $n$, [$m$]{#symbol-width} | | | as many as | {doc}`words` |
+| [$c$]{#symbol-summand} | | | adds | {doc}`A chapter <chapter>` |
+| [$d$]{#symbol-other} | | | elsewhere | {doc}`The words <words>` |
+| [$S_k = a + b$]{#symbol-both} | | | a sum | {doc}`The words <words>` |
 """
 
 
@@ -73,7 +83,7 @@ def build(root, builder="html", **pages):
     """Build the pages; returns the output folder and what Sphinx complained about."""
     book = root / "book"
     book.mkdir(exist_ok=True)
-    for name, text in ({"chapter": CHAPTER, "words": GLOSSARY} | pages).items():
+    for name, text in ({"chapter": CHAPTER, "words": GLOSSARY, "notation": NOTATION} | pages).items():
         (book / f"{name}.md").write_text(text)
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/chapter\nchapters:\n- file: book/words\n")
     settings = {
@@ -118,12 +128,25 @@ def definitions(built):
 
 def test_a_formula_keeps_its_punctuation(chapter):
     said = next(p for p in chapter.select("div.proof p") if "For all" in p.get_text())
-    assert said.get_text() == r"For all, \(a\), \(b\) (\(c\) too, and \(c\)), \(n\)-fold, or \(d\)."
-    assert [kept.get_text() for kept in said.select(".unbroken")] == [r"\(a\),", r"(\(c\)", r"\(c\)),", r"\(d\)."]
+    assert said.get_text() == (
+        r"For all, \(a\), \(b\) (\(c\) too, and \(c\)), \(n\)-fold, or \(d\). With \(m\), \(S_k\), and again \(m\)."
+    )
+    kept = r"\(a\),", r"(\(c\)", r"\(c\)),", r"\(d\).", r"\(m\),", r"\(S_k\),", r"\(m\)."
+    assert tuple(group.get_text() for group in said.select(".unbroken")) == kept
+
+
+def test_a_symbol_leads_to_its_row_where_it_is_first_used_by_itself(chapter):
+    """A single letter in the chapters of its row only, but m in all; not in a longer formula, nor a second time."""
+    links = [(link.get_text(), link["href"]) for link in chapter.select("a.symbol")]
+    assert links == [
+        (r"\(c\)", "notation.html#symbol-summand"),
+        (r"\(m\)", "notation.html#symbol-width"),
+        (r"\(S_k\)", "notation.html#symbol-both"),
+    ]
 
 
 def test_a_name_in_a_table_breaks_behind_underscores_only(built):
-    code = BeautifulSoup((built / "book/words.html").read_text(), "html.parser").select_one("td code")
+    code = BeautifulSoup((built / "book/notation.html").read_text(), "html.parser").select_one("td code")
     assert code.get_text() == "__add__all"
     assert [wbr.previous_sibling.get_text() for wbr in code.select("wbr")] == ["__", "add__"]
 
@@ -185,7 +208,7 @@ def test_the_index_lists_each_statement_with_its_checker(built):
 
 
 def test_links_can_show_what_they_lead_to(definitions):
-    entries = definitions["chapter.html"] | definitions["words.html"]
+    entries = definitions["chapter.html"] | definitions["words.html"] | definitions["notation.html"]
     theorem = entries["sum-rule"]
     assert theorem.p.get_text() == "Theorem 1  (Sums commute)" and theorem.p["class"] == ["definition-title"]
     assert "For all" in theorem.get_text() and "a + b = b + a." in entries["equation-eq-sum"].get_text()

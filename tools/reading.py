@@ -1,5 +1,5 @@
-"""Reading aids that the build makes from what the chapters say already: proofs that fold, places where
-lines may break, the index of statements, and the definitions that a link shows when it is pointed at.
+"""Reading aids that the build makes from what the chapters say already: proofs that fold, places where lines may break,
+symbols that lead to the notation table, the index of statements, and the definitions that a link shows.
 
 The definitions of a page stand beside it in `<page>.definitions.js`, a script that hands them to
 `book/_static/reading.js`. The first link that asks for one loads it; a script works from a file too, where a page may
@@ -50,6 +50,8 @@ class Punctuation(SphinxPostTransform):
 
     def run(self, **options):
         for formula in list(self.document.findall(nodes.math)):
+            if "symbol" in formula.parent.get("classes", []):
+                formula = formula.parent
             parent, at = formula.parent, formula.parent.index(formula)
             beside = [parent[i] if 0 <= i < len(parent) else None for i in (at - 1, at + 1)]
             before, after = (str(text) if isinstance(text, nodes.Text) else "" for text in beside)
@@ -77,6 +79,54 @@ class Names(SphinxPostTransform):
             for name in list(cell.findall(nodes.literal)):
                 first, *rest = re.split(r"(?<=_)(?=[^_])", name.astext())
                 name[:] = [nodes.Text(first), *(node for part in rest for node in (hint.deepcopy(), nodes.Text(part)))]
+
+
+# Symbols --------------------------------------------------------------------------------------------------------------
+
+NOTATION = "book/notation"
+ROW = re.compile(r"\[\$(?P<tex>[^$]+)\$\]\{#(?P<place>symbol-[a-z-]+)\}(?P<rest>.*)")
+HOME = re.compile(r"\{doc\}`[^`]*<([a-z-]+)>`")
+
+
+def symbols(page: str, table: str) -> dict[str, str]:
+    """The symbols that a page's formulas can be looked up for, with the places of their rows in the notation table.
+
+    A single letter, which other chapters may use for something else, counts in the chapters that its row names; but λ
+    and m are the same in all.
+    """
+    found = {}
+    for row in ROW.finditer(table):
+        tex = row["tex"].partition("=")[0].strip()
+        at_home = any(page == f"book/{name}" for name in HOME.findall(row["rest"]))
+        if at_home or tex in (r"\lambda", "m") or not re.fullmatch(r"\\?[A-Za-z]+", tex):
+            found[tex] = row["place"]
+    return found
+
+
+class Symbols(SphinxPostTransform):
+    """Where a chapter first uses a symbol by itself, it leads to the symbol's row in the notation table."""
+
+    default_priority = 890
+    formats = ("html",)
+
+    def run(self, **options):
+        page = self.env.docname
+        if page not in {f"book/{chapter}" for chapter, _ in ledger.by_chapter(Path(self.env.srcdir))}:
+            return
+        places = symbols(page, Path(self.env.doc2path(NOTATION)).read_text(encoding="utf-8"))
+        to_notation = self.app.builder.get_relative_uri(page, NOTATION)
+        for formula in list(self.document.findall(nodes.math)):
+            if formula.astext() in places and not _in_a_title_or_link(formula):
+                address = f"{to_notation}#{places.pop(formula.astext())}"
+                link = nodes.reference("", "", formula.deepcopy(), refuri=address, internal=True, classes=["symbol"])
+                formula.replace_self(link)
+
+
+def _in_a_title_or_link(node):
+    while node := node.parent:
+        if isinstance(node, nodes.title | nodes.reference | nodes.caption | nodes.term):
+            return True
+    return False
 
 
 # The index of statements ----------------------------------------------------------------------------------------------
@@ -165,6 +215,7 @@ def write_definitions(app: Sphinx, pagename: str, templatename: str, context: di
 
 def setup(app: Sphinx):
     app.add_node(proof_node, override=True, html=(visit_proof, depart_proof), latex=(leave_as_it_is, leave_as_it_is))
+    app.add_post_transform(Symbols)
     app.add_post_transform(Punctuation)
     app.add_post_transform(Names)
     app.add_directive("statement-index", StatementIndex)
