@@ -217,6 +217,7 @@ def test_links_can_show_what_they_lead_to(definitions):
         r"What \(+\) gives. It is A chapter’s subject.",
     ]
     assert entries["symbol-sum"].get_text() == r"\(+\): adds two numbers"
+    assert [part.name for part in entries["symbol-sum"].find_all()].count("p") == 1  # in one line
 
 
 def test_what_a_link_shows_can_stand_anywhere(definitions):

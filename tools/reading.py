@@ -172,7 +172,7 @@ def definitions(body: str) -> dict[str, str]:
             label.decompose()
         found[citation["id"]] = _inside(citation)
     for symbol in soup.select('span[id^="symbol-"]'):
-        cells = [_inside(cell) for row in symbol.find_parents("tr") for cell in row.find_all("td")]
+        cells = [_inside(cell.p or cell) for row in symbol.find_parents("tr") for cell in row.find_all("td")]
         found[symbol["id"]] = f"<p>{cells[0]}: {cells[3]}</p>"
     for name in soup.select("dl.py dt.sig[id]"):
         found[name["id"]] = _entry(name)

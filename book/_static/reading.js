@@ -62,6 +62,10 @@ function soon(action, delay) {
   timer = setTimeout(action, delay);
 }
 
+// A formula that has been set has no text: its link says by name which symbol it is.
+for (const link of document.querySelectorAll(".bd-article a.symbol"))
+  link.setAttribute("aria-label", link.hash.slice(1).replaceAll("-", " "));
+
 const linkOf = (target) => target.closest?.(".bd-article a.reference.internal[href*='#']");
 
 document.addEventListener("pointerover", (event) => {

@@ -89,7 +89,8 @@ LINKS = {  # a page, where a link of it leads, and what is shown
     "a figure": ("book/limit", "#fig-between", "Every output of the student"),
     "a work": ("book/limit", "bibliography.html#id10", "Analysis of knowledge transfer in kernel regime"),
     "a term": ("book/limit", "glossary.html#term-kernel-flow", "every unit kernel frozen"),
-    "a symbol": ("book/glossary", "notation.html#symbol-projector", "orthogonal projector on the range of"),
+    "a symbol": ("book/limit", "notation.html#symbol-projector", "orthogonal projector on the range of"),
+    "a symbol of the glossary": ("book/glossary", "notation.html#symbol-projector", "orthogonal projector on"),
     "a function": ("book/limit", "api.html#kdlib.fixed_point", "fixed_point"),
 }
 
@@ -112,6 +113,11 @@ def test_a_link_shows_what_it_leads_to(visit, kind, origin):
         box = card.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 1280
         assert tab.outside == [] and tab.complaints == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_symbols_of_every_chapter_lead_to_the_notation_table(book, chapter):
+    assert (book / f"book/{chapter}.html").read_text().count('<a class="symbol reference internal"') >= 2
 
 
 def test_the_mouse_can_go_to_the_card_and_leave_it(visit):
