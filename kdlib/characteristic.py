@@ -243,12 +243,12 @@ def _bordered(poles, blocks, x, kept):
     Rows and columns are scaled alike, which keeps the inertia; ±1 on the diagonal keeps what does not couple off
     rounding.
     """
-    total, near = 0.0, []
+    rest, near = np.zeros(()), []
     for place, columns in blocks():
         far = columns[:, ~kept[place]]
-        total = total + (far / (poles[place][~kept[place]] - x)) @ far.T
+        rest = rest + (far / (poles[place][~kept[place]] - x)) @ far.T
         near.append(columns[:, kept[place]])
-    rest = np.eye(len(total)) + total
+    rest = np.eye(len(rest)) + rest
     size = 1 / np.sqrt(np.abs(rest).max(axis=1))
     coupling = np.concatenate(near, axis=1) * size[:, None] / np.sqrt(np.abs(poles[kept] - x))
     signs = np.diag(np.sign(poles[kept] - x))

@@ -201,7 +201,9 @@ def ridge_filter(rates: ArrayLike, gamma: float | jax.Array) -> jax.Array:
     return jnp.where(rates > 0, rates / (jnp.where(rates > 0, rates, 1.0) + gamma), 0.0)
 
 
-def spectral_fit(problem: TransferProblem, filter: Callable, *, at: ArrayLike | None = None) -> jax.Array:
+def spectral_fit(
+    problem: TransferProblem, filter: Callable[[jax.Array], ArrayLike], *, at: ArrayLike | None = None
+) -> jax.Array:
     r"""Return the outputs of a filtered fit of the labels with the student's tangent kernel.
 
     .. math:: f(x) = f_0(x) + \sum_i \frac{q(\mu_i)}{\mu_i}\, \bar H(x, X) u_i\; u_i \cdot (y - f_0(X)) .

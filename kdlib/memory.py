@@ -12,7 +12,6 @@ Book: chapter *Characteristic values and fading memory*.
 import functools
 import math
 import warnings
-from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -22,7 +21,7 @@ from scipy.special import roots_jacobi
 
 from kdlib.contour import seen_directions
 from kdlib.linear_system import LinearSystem, Readout, after, unit_factors
-from kdlib.network import TwoLayerNetwork
+from kdlib.network import Activation, TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs, kernel_flow
 from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array, time_array
@@ -337,7 +336,7 @@ def infinite_width_flow(
     *,
     lam: float | jax.Array,
     key: jax.Array,
-    activation: str | Callable = "tanh",
+    activation: Activation = "tanh",
     samples: int = 4096,
     at: ArrayLike | None = None,
 ) -> InfiniteWidthFlow:

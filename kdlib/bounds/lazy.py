@@ -6,7 +6,6 @@ least energy that any features have; so Σ_k ∫‖ẇ_k‖² dt ≤ Δ, at any 
 Book: chapter *How wide is wide enough?*
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -16,7 +15,7 @@ import numpy as np
 
 from kdlib.bounds.bound import Assumption, Bound
 from kdlib.kernels import tangent_kernel
-from kdlib.network import activation_pair
+from kdlib.network import Activation, activation_pair
 from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
 from kdlib.trajectory import check_problem_and_inputs
@@ -45,7 +44,7 @@ class Suprema(NamedTuple):
     curvature: jax.Array
 
 
-def activation_suprema(activation: str | Callable, reach: float | jax.Array) -> Suprema:
+def activation_suprema(activation: Activation, reach: float | jax.Array) -> Suprema:
     r"""Return the steepest slope and the largest curvature of an activation.
 
     .. math:: B_1 = \sup |\sigma'|, \qquad B_2 = \sup |\sigma''| .
