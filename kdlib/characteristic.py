@@ -48,6 +48,11 @@ def count_above(problem: TransferProblem, x: ArrayLike) -> int:
     -----
     O(m·n²·min(n, d)) flops, whatever the count. An eigenvalue within rounding of x may be counted or not.
 
+    References
+    ----------
+    Haynsworth, *Determination of the Inertia of a Partitioned Hermitian Matrix*, Linear Algebra Appl., 1968 (inertia).
+    Statements ``characteristic-values`` and ``interlacing`` of the book.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd
@@ -93,6 +98,12 @@ def characteristic_values(problem: TransferProblem) -> jax.Array:
     Relative accuracy about 1e-10. About ten eigenvalue problems of size n for each value: for ranks up to a thousand
     or so. The number of values is that of Sylvester's inertia counts beside each pole. Each T(p) is gathered over
     blocks of units: memory O(m·d·min(n, d) + n²).
+
+    References
+    ----------
+    Rahbar et al., *Analysis of Knowledge Transfer in Kernel Regime*, arXiv 2003.13438 (the setting). Statement
+    ``characteristic-values`` of the book. Haynsworth, *Determination of the Inertia of a Partitioned Hermitian Matrix*,
+    Linear Algebra Appl., 1968 (inertia).
 
     Examples
     --------

@@ -109,6 +109,11 @@ def diagnose(
     signs are flipped as long as this brings the teacher's output nearer to the labels. Such a teacher is far: expect
     the kernel regime to fail.
 
+    References
+    ----------
+    Statements ``lazy-training``, ``relative-capacity`` and ``leave-one-out`` of the book. Chizat, Oyallon, Bach, *On
+    Lazy Training in Differentiable Programming*, NeurIPS 2019 (when the kernel regime fails).
+
     Examples
     --------
     >>> import jax, kdlib as kd

@@ -115,6 +115,29 @@ class Explorer(anywidget.AnyWidget):
     A subclass has one trait `Value` per parameter and defines `parameters`, `describe`, `at` or `curves`, and
     `constants` where it has any. With a smooth parameter each field has shape (p, ...): the p coefficients of a
     polynomial in it, lowest first; p = 1 for a field that does not depend on it. Without one there is no such axis.
+
+    Examples
+    --------
+    >>> from kdlib import views
+    >>> from kdlib.explorer import Explorer, Grid, Value
+    >>> class Square(Explorer):
+    ...     a = Value(1.0)
+    ...     parameters = (Grid("a", "$a$", "side", values=(1.0, 2.0), ticks=(1.0, 2.0)),)
+    ...
+    ...     def at(self, a):
+    ...         return {"side": [0.0, a], "area": [a**2]}
+    ...
+    ...     def describe(self):
+    ...         diagonal = views.line("side", "side", "student")
+    ...         drawing = views.view("Diagonal", "It rises.", *[views.axis("side", [0, 2])] * 2, diagonal)
+    ...         rows = [views.row("square", "student", "area", solid=True)]
+    ...         return {
+    ...             "title": "A square", "claim": "Twice the side is four times the area.", "views": [drawing],
+    ...             "readout": {"corner": "", "columns": ["area"], "rows": rows},
+    ...             "sentence": "The square of side {a} has the area {area}.",
+    ...         }
+    >>> Square(a=1.5).sentence  # off the grid, too
+    'The square of side 1.5 has the area 2.25.'
     """
 
     _esm = (_STATIC / "explorer.js").read_text(encoding="utf-8")

@@ -64,6 +64,10 @@ def unit_kernels(net: TwoLayerNetwork, x: ArrayLike) -> jax.Array:
     ValueError
         For inputs of a wrong shape or with values that are not finite.
 
+    References
+    ----------
+    Jacot, Gabriel, Hongler, *Neural Tangent Kernel*, NeurIPS 2018. Statement ``unit-kernel-form`` of the book.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd

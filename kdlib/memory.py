@@ -58,6 +58,10 @@ def memory_kernel(problem: TransferProblem, times: ArrayLike) -> jax.Array:
     -----
     Units come one after the other: m·n²·(T + d) flops, memory T·n².
 
+    References
+    ----------
+    Statement ``fading-memory`` of the book.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd
@@ -387,6 +391,11 @@ def infinite_width_flow(
     The standard error is that of eight groups of units, each with its own solution. It falls like
     ``samples**-0.5``; the bias, from the equation being nonlinear in K, like ``1/samples``. For a finite student of
     random signs a_k with mean square 1, independent of its weights, K(t) has the same limit.
+
+    References
+    ----------
+    Statement ``infinite-width-memory`` of the book. Jacot, Gabriel, Hongler, *Neural Tangent Kernel*, NeurIPS 2018 (the
+    limit without a teacher).
 
     Examples
     --------

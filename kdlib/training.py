@@ -183,6 +183,10 @@ def gradient_descent(
     -----
     Under ``jit``, ``grad`` and ``vmap`` the weights of all steps are kept: N·m·d numbers for N steps.
 
+    References
+    ----------
+    Statements ``time-unit``, ``descent-follows-flow`` and ``stable-step`` of the book.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd

@@ -70,6 +70,10 @@ def activation_suprema(activation: Activation, reach: float | jax.Array) -> Supr
     -----
     A callable is differentiated by JAX on a grid of 4097 points: a spike between them is missed.
 
+    References
+    ----------
+    Statements ``weight-movement`` and ``kernel-drift`` of the book, for their constants.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd
@@ -197,6 +201,11 @@ def weight_movement(problem: TransferProblem, times: ArrayLike) -> Bound:
     Falls like m^(-1/2) where E(0) stays bounded and the teacher is within O(m^(-1/2)) of every unit.
     Attained as t → 0 by a unit that starts where σ is steepest. The network is trained from each time to the next.
 
+    References
+    ----------
+    Statement ``weight-movement`` of the book. Du et al., *Gradient Descent Provably Optimizes Over-parameterized Neural
+    Networks*, ICLR 2019 (without a teacher).
+
     Examples
     --------
     >>> import jax, jax.numpy as jnp, kdlib as kd
@@ -245,6 +254,11 @@ def kernel_drift(problem: TransferProblem, times: ArrayLike) -> Bound:
     -----
     Falls like m^(-1/2) where E(0) stays bounded: with signs ±1 the sum of the b_k⁴ is 1/m. No unit's teacher
     need be near.
+
+    References
+    ----------
+    Statement ``kernel-drift`` of the book. Du et al., *Gradient Descent Provably Optimizes Over-parameterized Neural
+    Networks*, ICLR 2019 (without a teacher).
 
     Examples
     --------
