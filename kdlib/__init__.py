@@ -11,7 +11,7 @@ Three nouns carry the package, in the order of the book:
 """
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdlib.kernels import limit_kernel, tangent_kernel, unit_kernels
 from kdlib.limit import FixedPoint, fixed_point
@@ -159,7 +159,7 @@ _HOME = {
 }
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _ON_FIRST_USE:
         return importlib.import_module(f"kdlib.{name}")
     if name in _HOME:
@@ -167,5 +167,5 @@ def __getattr__(name):
     raise AttributeError(f"module 'kdlib' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *_ON_FIRST_USE, *_HOME])

@@ -3,15 +3,21 @@
 Book: chapter *Your own teacher*.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:  # drawn on demand: matplotlib takes longer to import than all of kdlib
+    from matplotlib.axes import Axes
 
 # the gap of the outputs, relative to max(‖y‖, ‖f(0)‖), up to which the kernel flow stands for the network
 _CLOSE, _ROUGH = 0.1, 0.3
 
 
-def _axes(ax):
+def _axes(ax: Axes | None) -> Axes:
     import matplotlib.pyplot as plt
 
     return plt.subplots()[1] if ax is None else ax
@@ -41,12 +47,12 @@ class Regime:
     gap: float
 
     @property
-    def holds(self):
+    def holds(self) -> bool:
         """Whether the gap is at most 0.1."""
         return self.gap <= _CLOSE
 
     @property
-    def sentence(self):
+    def sentence(self) -> str:
         """The answer in words."""
         verdict = "yes" if self.holds else "roughly" if self.gap <= _ROUGH else "no"
         return (
@@ -54,7 +60,7 @@ class Regime:
             f"kernel flow by {self.gap:.1%}; kappa is {self.kappa:.3g}, with the units mixed up {self.kappa_mixed:.3g}."
         )
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the outputs of up to six samples over time, kernel flow and network."""
         from kdlib import figures
 
@@ -87,14 +93,14 @@ class Capacity:
     output: float
 
     @property
-    def sentence(self):
+    def sentence(self) -> str:
         """The answer in words."""
         return (
             f"Capacity: {self.share:.1%} of the teacher's lead cannot be learnt by these units on these inputs; "
             f"on the output that is {self.output:.1%}."
         )
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the unlearnable share of every unit, sorted."""
         from kdlib import figures
 
@@ -132,12 +138,12 @@ class Strength:
     known: np.ndarray
 
     @property
-    def helps(self):
+    def helps(self) -> bool:
         """Whether the teacher improves on training without one."""
         return self.errors.min() < self.alone
 
     @property
-    def sentence(self):
+    def sentence(self) -> str:
         """The answer in words."""
         end = " at the end of the range tried" if self.best in (self.strengths[0], self.strengths[-1]) else ""
         verdict = "helps" if self.helps else "does not help"
@@ -147,7 +153,7 @@ class Strength:
             "provided that it has not seen the labels left out."
         )
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the two cross-validated errors over λ."""
         from kdlib import figures
 
@@ -184,14 +190,14 @@ class Speed:
     distances: np.ndarray
 
     @property
-    def sentence(self):
+    def sentence(self) -> str:
         """The answer in words."""
         return (
             f"Speed: within 10 % of the limit at time {self.tenth:.2g}, within 1 % at {self.hundredth:.2g}; "
             f"the slowest mode decays at rate {self.rate:.1e} and holds {self.amplitude:.1e} of the way."
         )
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the distance from the limit over time."""
         from kdlib import figures
 
@@ -229,13 +235,13 @@ class TestError:
     labels: np.ndarray
 
     @property
-    def sentence(self):
+    def sentence(self) -> str:
         """The answer in words."""
         source = f"{self.labels.size} test rows" if self.held_out else "cross-validation, no test rows given"
         signs = "" if self.wrong is None else f", {self.wrong:.1%} of the signs wrong"
         return f"Test error: {self.error:.3g} in the mean square{signs}; without a teacher {self.alone:.3g} ({source})."
 
-    def plot(self, ax=None):
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw outputs against labels."""
         from kdlib import figures
 

@@ -19,6 +19,9 @@ from kdlib.linear_system import LinearSystem, ShiftedInverse, sum_of_outer
 from kdlib.problem import TransferProblem
 from kdlib.validation import ArrayLike, non_negative
 
+# Entries of G, (n, rank), that are held at once where T(p) is gathered over units.
+_ENTRIES_AT_ONCE = 2**22
+
 
 def count_above(problem: TransferProblem, x: ArrayLike) -> int:
     r"""Return the number of eigenvalues of M above x, by Sylvester's inertia.
@@ -44,6 +47,11 @@ def count_above(problem: TransferProblem, x: ArrayLike) -> int:
     Notes
     -----
     O(m·n²·min(n, d)) flops, whatever the count. An eigenvalue within rounding of x may be counted or not.
+
+    References
+    ----------
+    Haynsworth, *Determination of the Inertia of a Partitioned Hermitian Matrix*, Linear Algebra Appl., 1968 (inertia).
+    Statements ``characteristic-values`` and ``interlacing`` of the book.
 
     Examples
     --------
@@ -88,7 +96,14 @@ def characteristic_values(problem: TransferProblem) -> jax.Array:
     Notes
     -----
     Relative accuracy about 1e-10. About ten eigenvalue problems of size n for each value: for ranks up to a thousand
-    or so. The number of values is that of Sylvester's inertia counts beside each pole.
+    or so. The number of values is that of Sylvester's inertia counts beside each pole. Each T(p) is gathered over
+    blocks of units: memory O(m·d·min(n, d) + n²).
+
+    References
+    ----------
+    Rahbar et al., *Analysis of Knowledge Transfer in Kernel Regime*, arXiv 2003.13438 (the setting). Statement
+    ``characteristic-values`` of the book. Haynsworth, *Determination of the Inertia of a Partitioned Hermitian Matrix*,
+    Linear Algebra Appl., 1968 (inertia).
 
     Examples
     --------
@@ -101,9 +116,10 @@ def characteristic_values(problem: TransferProblem) -> jax.Array:
     system = LinearSystem.of(checked(problem))
     if problem.lam == 0:
         return -jnp.asarray(plain_spectrum(problem)[0], problem.x.dtype)
-    poles, columns = reduced(pseudo_inverse(system))
-    values = _roots(poles, columns) if len(poles) else poles
-    trace = np.sum(poles) + np.sum(columns**2)
+    operator = pseudo_inverse(system)
+    poles, blocks = poles_of(operator), _blocks(operator)
+    values = _roots(poles, blocks) if len(poles) else poles
+    trace = np.sum(poles) + sum(np.sum(columns**2) for _, columns in blocks())
     if not np.isclose(np.sum(values), trace, rtol=1e-8):
         warnings.warn(
             f"characteristic_values: the values found add up to {-np.sum(values):.9g}, not to {-trace:.9g}",
@@ -158,12 +174,32 @@ def count(operator, x):
     return int(np.sum(poles > x) + negative)
 
 
-def reduced(operator):
-    """D and G of M = D + GᵀG on its range, as arrays (rank,) and (n, rank): for small problems."""
-    system, inverse = operator.system, np.asarray(operator.inverse)
-    columns = np.asarray(system.x) @ np.swapaxes(np.asarray(operator.right), 1, 2)  # (m, n, r)
-    columns = (np.asarray(system.slopes) * np.asarray(system.output_weights)[:, None])[:, :, None] * columns
+def reduced(operator, units=slice(None)):
+    """D and G of M = D + GᵀG on its range, as arrays (rank,) and (n, rank): of some units, or of a small problem."""
+    system, inverse = operator.system, np.asarray(operator.inverse)[units]
+    scales = np.asarray(system.kept_slopes)[units] * np.asarray(system.output_weights)[units, None]
+    columns = np.asarray(system.x) @ np.swapaxes(np.asarray(operator.right)[units], 1, 2)  # (units, n, r)
+    columns = scales[:, :, None] * columns
     return 1 / inverse[inverse > 0], np.swapaxes(columns, 1, 2)[inverse > 0].T
+
+
+def _blocks(operator):
+    """What goes through the columns of G unit by unit, some units at a time, each with the place of its poles."""
+    operator = jax.device_get(operator)
+    units, rank = operator.inverse.shape
+    size = max(1, _ENTRIES_AT_ONCE // (len(operator.system.x) * rank))
+
+    def blocks():
+        end = 0
+        for first in range(0, units, size):
+            poles, columns = reduced(operator, slice(first, first + size))
+            start, end = end, end + len(poles)
+            yield slice(start, end), columns
+
+    if size < units:
+        return blocks
+    whole = list(blocks())
+    return lambda: whole
 
 
 def plain_spectrum(problem):
@@ -173,7 +209,7 @@ def plain_spectrum(problem):
     return values[kept], vectors[:, kept]
 
 
-def _roots(poles, columns):
+def _roots(poles, blocks):
     """All eigenvalues of diag(poles) + GᵀG, ascending, from the sign changes of the eigenvalues of T(-x)."""
     from scipy.optimize import brentq
 
@@ -184,11 +220,12 @@ def _roots(poles, columns):
     apart = np.diff(ordered) > 4 * beside * ordered[:-1]
     first, last = ordered[np.append(True, apart)], ordered[np.append(apart, True)]
     group = np.searchsorted(first, poles, side="right") - 1
-    top = (ordered[-1] + np.sum(columns**2)) * (1 + beside) + np.finfo(float).tiny
+    n, size = len(next(iter(blocks()))[1]), sum(np.sum(columns**2) for _, columns in blocks())
+    top = (ordered[-1] + size) * (1 + beside) + np.finfo(float).tiny
     roots = []
     starts, highs = first * (1 - beside), last * (1 + beside)
     for number, (pole, start, high, end) in enumerate(zip(first, starts, highs, [*starts[1:], top], strict=True)):
-        before, behind, further = (_below(poles, columns, x) for x in (start, high, end))
+        before, behind, further = (_below(poles, blocks, x) for x in (start, high, end))
         roots += [pole] * (behind - before)
         # at the ends of the interval are poles, and T is all rounding there
         ends = (group == number) | (group == number + 1)
@@ -196,29 +233,34 @@ def _roots(poles, columns):
         def eigenvalue(x, root, high=high, end=end, ends=ends):
             if x in (high, end):  # the counts know the sign there
                 return 1.0 if x == high else -1.0
-            return np.linalg.eigvalsh(_bordered(poles, columns, x, ends))[root - np.sum(poles[~ends] < x)]
+            return np.linalg.eigvalsh(_bordered(poles, blocks, x, ends))[root - np.sum(poles[~ends] < x)]
 
-        for root in range(behind + len(columns), further + len(columns)):
+        for root in range(behind + n, further + n):
             roots.append(brentq(eigenvalue, high, end, args=(root,), xtol=1e-300, rtol=np.float64(1e-13)))
     return np.sort(roots)
 
 
-def _below(poles, columns, x):
+def _below(poles, blocks, x):
     """Number of eigenvalues below x, right beside a pole too."""
     near = np.abs(poles - x) <= 1e-3 * x
-    negative = np.sum(np.linalg.eigvalsh(_bordered(poles, columns, x, near)) < 0)
-    return int(np.sum(poles[~near] < x) + negative - len(columns))
+    matrix = _bordered(poles, blocks, x, near)
+    n = len(matrix) - np.sum(near)
+    return int(np.sum(poles[~near] < x) + np.sum(np.linalg.eigvalsh(matrix) < 0) - n)
 
 
-def _bordered(poles, columns, x, kept):
+def _bordered(poles, blocks, x, kept):
     """[D - x, Gᵀ; G, -I] with the poles eliminated that are not ``kept``: its inertia, for those too near to divide by.
 
     Rows and columns are scaled alike, which keeps the inertia; ±1 on the diagonal keeps what does not couple off
     rounding.
     """
-    far = columns[:, ~kept]
-    rest = np.eye(len(columns)) + (far / (poles[~kept] - x)) @ far.T
+    rest, near = np.zeros(()), []
+    for place, columns in blocks():
+        far = columns[:, ~kept[place]]
+        rest = rest + (far / (poles[place][~kept[place]] - x)) @ far.T
+        near.append(columns[:, kept[place]])
+    rest = np.eye(len(rest)) + rest
     size = 1 / np.sqrt(np.abs(rest).max(axis=1))
-    coupling = columns[:, kept] * size[:, None] / np.sqrt(np.abs(poles[kept] - x))
+    coupling = np.concatenate(near, axis=1) * size[:, None] / np.sqrt(np.abs(poles[kept] - x))
     signs = np.diag(np.sign(poles[kept] - x))
     return np.block([[signs, coupling.T], [coupling, -(size[:, None] * rest * size)]])

@@ -21,6 +21,9 @@ from kdlib.validation import ArrayLike
 
 __all__ = ["Dataset", "circle", "digits", "flip", "gaussian", "load"]
 
+# two digits, or two groups of digits
+Classes = Sequence[int | Sequence[int]]
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
@@ -63,7 +66,7 @@ class Dataset:
     signs: np.ndarray | None = None
     name: str = "data"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for one, other in (("x_test", "y_test"), ("weights", "signs")):
             if (getattr(self, one) is None) != (getattr(self, other) is None):
                 given, absent = (one, other) if getattr(self, other) is None else (other, one)
@@ -74,7 +77,7 @@ class Dataset:
             if value is not None:
                 object.__setattr__(self, key, _array(f"{self.name}: {key}", value, axes, sizes))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         test = "no test samples" if self.x_test is None else f"{len(self.x_test)} test samples"
         teacher = "" if self.phi is None else f", teacher of {len(self.phi)} units"
         return f"Dataset({self.name}: {len(self.x)} training samples, {test}, dimension {self.x.shape[1]}{teacher})"
@@ -127,7 +130,7 @@ def circle(n: int = 12) -> Dataset:
     )
 
 
-def digits(classes: Sequence = (0, 1), *, train: int = 60, test: int | None = None, seed: int = 0) -> Dataset:
+def digits(classes: Classes = (0, 1), *, train: int = 60, test: int | None = None, seed: int = 0) -> Dataset:
     """Handwritten digits, 8 × 8 pixels: the real images that ship with scikit-learn.
 
     A row is an image divided by its norm, so that its 64 entries are at least 0.

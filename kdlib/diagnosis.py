@@ -3,7 +3,6 @@
 Book: chapter *Your own teacher*.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -14,7 +13,7 @@ from kdlib.answers import Capacity, Regime, Speed, Strength, TestError
 from kdlib.cross_validation import leave_one_out
 from kdlib.datasets import Dataset
 from kdlib.limit import fixed_point
-from kdlib.network import TwoLayerNetwork
+from kdlib.network import Activation, TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.spectrum import largest_rate, slow_modes
 from kdlib.training import gradient_flow
@@ -71,7 +70,7 @@ def diagnose(
     *,
     lam: float | jax.Array | None = None,
     time: float | jax.Array = 100.0,
-    activation: str | Callable = "tanh",
+    activation: Activation = "tanh",
     key: jax.Array | None = None,
 ) -> Diagnosis:
     r"""Answer five questions about a teacher, from its features on the training data.
@@ -109,6 +108,11 @@ def diagnose(
     A drawn student is assigned by the least :math:`\sum_j \lVert\varphi_j - f_{k(j)}(0)\rVert^2`, O(m³); then single
     signs are flipped as long as this brings the teacher's output nearer to the labels. Such a teacher is far: expect
     the kernel regime to fail.
+
+    References
+    ----------
+    Statements ``lazy-training``, ``relative-capacity`` and ``leave-one-out`` of the book. Chizat, Oyallon, Bach, *On
+    Lazy Training in Differentiable Programming*, NeurIPS 2019 (when the kernel regime fails).
 
     Examples
     --------

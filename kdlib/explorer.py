@@ -19,7 +19,7 @@ import math
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import anywidget
 import ipywidgets
@@ -87,7 +87,7 @@ class Smooth:
             raise ValueError(f"{self.name}: expected a finite number from 0 to {self.maximum:g}; got {value}")
 
 
-class Value(traitlets.Float):
+class Value(traitlets.Float[float, float]):
     """The trait of a parameter: a synchronised number that the parameter of its name has checked."""
 
     def __init__(self, start: float):
@@ -115,6 +115,29 @@ class Explorer(anywidget.AnyWidget):
     A subclass has one trait `Value` per parameter and defines `parameters`, `describe`, `at` or `curves`, and
     `constants` where it has any. With a smooth parameter each field has shape (p, ...): the p coefficients of a
     polynomial in it, lowest first; p = 1 for a field that does not depend on it. Without one there is no such axis.
+
+    Examples
+    --------
+    >>> from kdlib import views
+    >>> from kdlib.explorer import Explorer, Grid, Value
+    >>> class Square(Explorer):
+    ...     a = Value(1.0)
+    ...     parameters = (Grid("a", "$a$", "side", values=(1.0, 2.0), ticks=(1.0, 2.0)),)
+    ...
+    ...     def at(self, a):
+    ...         return {"side": [0.0, a], "area": [a**2]}
+    ...
+    ...     def describe(self):
+    ...         diagonal = views.line("side", "side", "student")
+    ...         drawing = views.view("Diagonal", "It rises.", *[views.axis("side", [0, 2])] * 2, diagonal)
+    ...         rows = [views.row("square", "student", "area", solid=True)]
+    ...         return {
+    ...             "title": "A square", "claim": "Twice the side is four times the area.", "views": [drawing],
+    ...             "readout": {"corner": "", "columns": ["area"], "rows": rows},
+    ...             "sentence": "The square of side {a} has the area {area}.",
+    ...         }
+    >>> Square(a=1.5).sentence  # off the grid, too
+    'The square of side 1.5 has the area 2.25.'
     """
 
     _esm = (_STATIC / "explorer.js").read_text(encoding="utf-8")
@@ -125,21 +148,21 @@ class Explorer(anywidget.AnyWidget):
 
     parameters: tuple[Grid | Smooth, ...] = ()
 
-    def constants(self) -> dict:
+    def constants(self) -> dict[str, Any]:
         """The fields that no grid parameter changes."""
         return {}
 
-    def at(self, *_: Any, **point: Any) -> dict:
+    def at(self, *_: Any, **point: Any) -> dict[str, Any]:
         """The fields at one point of the grid parameters, which it takes by name, on the grid or off it."""
         raise NotImplementedError
 
-    def curves(self, *_: Any, **points: Any) -> dict:
+    def curves(self, *_: Any, **points: Any) -> dict[str, Any]:
         """The fields at many points: an array of length N for each grid parameter; fields of shape (N, ...)."""
         names = list(points)
         rows = [self.at(**dict(zip(names, map(float, point), strict=True))) for point in zip(*points.values())]
         return {name: np.stack([np.asarray(fields[name]) for fields in rows]) for name in rows[0]}
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
         """Title, claim, views, read-out and sentence.
 
         Two more entries are optional: ``whole``, the names of fields that count something, and ``words``, for a field
@@ -151,7 +174,7 @@ class Explorer(anywidget.AnyWidget):
         super().__init__()
         self._grid = [p for p in self.parameters if isinstance(p, Grid)]
         self._smooth = next((p for p in self.parameters if isinstance(p, Smooth)), None)
-        self._fields: dict[str, dict] = {}
+        self._fields: dict[str, dict[str, Any]] = {}
         constants = self._blocks({name: np.asarray(value)[None] for name, value in self.constants().items()})
         points = np.array(list(itertools.product(*(p.values for p in self._grid))))
         fields = self._blocks(self.curves(**dict(zip(self._names, points.T, strict=True))))
@@ -301,7 +324,7 @@ class Explorer(anywidget.AnyWidget):
         views = self._spec["views"]
         cells = [view["title"] for view in views for _ in range(round(2 * view["share"]))]
         rows = [cells[i : i + 2] for i in range(0, len(cells), 2)]
-        with matplotlib.rc_context(cast("dict", figures.STYLE)):
+        with matplotlib.rc_context(figures.STYLE):
             figure = Figure(figsize=(7.0, 2.9 * len(rows)))
             axes = figure.subplot_mosaic(rows)
             for view in views:

@@ -59,6 +59,14 @@ def use() -> None:
 
     Resets matplotlib to its defaults first, so that a figure does not depend on the reader's own settings. In a
     notebook, figures are shown as SVG that follows the theme of the page, with a PNG beside it for print.
+
+    Examples
+    --------
+    >>> import kdlib as kd, matplotlib
+    >>> with matplotlib.rc_context():  # until the end of this block only
+    ...     kd.figures.use()
+    ...     matplotlib.rcParams["figure.facecolor"]
+    'none'
     """
     mpl.rcdefaults()
     mpl.rcParams.update(STYLE)
@@ -83,6 +91,13 @@ def to_svg(figure: Figure) -> str:
     -------
     str
         The SVG; equal figures give equal strings.
+
+    Examples
+    --------
+    >>> import kdlib as kd
+    >>> from matplotlib.figure import Figure
+    >>> "prefers-color-scheme: dark" in kd.figures.to_svg(Figure(figsize=(2, 1)))
+    True
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -106,6 +121,13 @@ def to_png(figure: Figure) -> bytes:
     -------
     bytes
         The PNG at 200 dots per inch.
+
+    Examples
+    --------
+    >>> import kdlib as kd
+    >>> from matplotlib.figure import Figure
+    >>> kd.figures.to_png(Figure(figsize=(2, 1)))[1:4]
+    b'PNG'
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=200, facecolor="white")

@@ -116,6 +116,11 @@ def alignment(net: TwoLayerNetwork, x: ArrayLike, vector: ArrayLike) -> Alignmen
     -----
     One eigendecomposition, n³. Where eigenvalues coincide, only the sum of their shares is determined.
 
+    References
+    ----------
+    Arora et al., *Fine-Grained Analysis of Optimization and Generalization for Overparameterized Two-Layer Neural
+    Networks*, ICML 2019 (labels in the kernel's modes). Statements ``alignment-time`` and ``mode-decay`` of the book.
+
     Examples
     --------
     >>> import jax, jax.numpy as jnp, kdlib as kd
@@ -157,6 +162,12 @@ def early_stopping_filter(rates: ArrayLike, time: float | jax.Array) -> jax.Arra
     ValueError
         For negative rates or a negative or missing time.
 
+    References
+    ----------
+    Yao, Rosasco, Caponnetto, *On Early Stopping in Gradient Descent Learning*, 2007. Ali, Kolter, Tibshirani, *A
+    Continuous-Time View of Early Stopping for Least Squares*, AISTATS 2019. Statement ``early-stopping-is-a-filter`` of
+    the book.
+
     Examples
     --------
     >>> import kdlib as kd
@@ -191,6 +202,12 @@ def ridge_filter(rates: ArrayLike, gamma: float | jax.Array) -> jax.Array:
     ValueError
         For negative rates or a negative strength.
 
+    References
+    ----------
+    Hoerl and Kennard, *Ridge Regression: Biased Estimation for Nonorthogonal Problems*, Technometrics, 1970. Ali,
+    Kolter, Tibshirani, *A Continuous-Time View of Early Stopping for Least Squares*, AISTATS 2019 (beside early
+    stopping). Statement ``filter-comparison`` of the book.
+
     Examples
     --------
     >>> import kdlib as kd
@@ -201,7 +218,9 @@ def ridge_filter(rates: ArrayLike, gamma: float | jax.Array) -> jax.Array:
     return jnp.where(rates > 0, rates / (jnp.where(rates > 0, rates, 1.0) + gamma), 0.0)
 
 
-def spectral_fit(problem: TransferProblem, filter: Callable, *, at: ArrayLike | None = None) -> jax.Array:
+def spectral_fit(
+    problem: TransferProblem, filter: Callable[[jax.Array], ArrayLike], *, at: ArrayLike | None = None
+) -> jax.Array:
     r"""Return the outputs of a filtered fit of the labels with the student's tangent kernel.
 
     .. math:: f(x) = f_0(x) + \sum_i \frac{q(\mu_i)}{\mu_i}\, \bar H(x, X) u_i\; u_i \cdot (y - f_0(X)) .
@@ -228,6 +247,11 @@ def spectral_fit(problem: TransferProblem, filter: Callable, *, at: ArrayLike | 
     Notes
     -----
     Modes with eigenvalues below ``10 n eps`` of the largest are left out.
+
+    References
+    ----------
+    Yao, Rosasco, Caponnetto, *On Early Stopping in Gradient Descent Learning*, 2007. Statement
+    ``early-stopping-is-a-filter`` of the book.
 
     Examples
     --------
@@ -286,6 +310,11 @@ def best_stopping_time(problem: TransferProblem, truth: ArrayLike, noise: float 
     -----
     For concrete arrays. Modes below ``10 n eps`` of the largest eigenvalue count as never learnt. The risk at other
     inputs and at any time is :func:`noise_risk`.
+
+    References
+    ----------
+    Statement ``when-to-stop`` of the book. Yao, Rosasco, Caponnetto, *On Early Stopping in Gradient Descent Learning*,
+    2007.
 
     Examples
     --------

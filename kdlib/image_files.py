@@ -8,12 +8,11 @@ Book: chapter *Experiments*.
 
 import gzip
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from kdlib.datasets import Dataset, _classes, _integer, _positive
+from kdlib.datasets import Classes, Dataset, _classes, _integer, _positive
 
 __all__ = ["cifar10", "mnist"]
 
@@ -22,7 +21,12 @@ _CIFAR_ROW = 1 + 3 * 32 * 32  # a label, then the red, green and blue pixels
 
 
 def mnist(
-    folder: str | Path, classes: Sequence = (0, 1), *, train: int = 400, test: int | None = None, seed: int = 0
+    folder: str | Path,
+    classes: Classes = (0, 1),
+    *,
+    train: int = 400,
+    test: int | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Handwritten digits, 28 × 28 pixels, from the four IDX files of MNIST, gzipped or not.
 
@@ -78,7 +82,12 @@ def mnist(
 
 
 def cifar10(
-    folder: str | Path, classes: Sequence = (0, 1), *, train: int = 400, test: int | None = None, seed: int = 0
+    folder: str | Path,
+    classes: Classes = (0, 1),
+    *,
+    train: int = 400,
+    test: int | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Photographs, 32 × 32 pixels in three colours, from the six files of CIFAR-10's binary version.
 

@@ -6,14 +6,13 @@ Book: chapter *Kernels*.
 import functools
 import math
 import warnings
-from collections.abc import Callable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.network import TwoLayerNetwork, activation_pair
+from kdlib.network import Activation, TwoLayerNetwork, activation_pair
 from kdlib.validation import ArrayLike, is_concrete, real_array
 
 _FIRST_TERMS, _MOST_TERMS, _TRACED_TERMS = 64, 4096, 1024
@@ -64,6 +63,10 @@ def unit_kernels(net: TwoLayerNetwork, x: ArrayLike) -> jax.Array:
     ------
     ValueError
         For inputs of a wrong shape or with values that are not finite.
+
+    References
+    ----------
+    Jacot, Gabriel, Hongler, *Neural Tangent Kernel*, NeurIPS 2018. Statement ``unit-kernel-form`` of the book.
 
     Examples
     --------
@@ -152,7 +155,7 @@ def _in_blocks(block, rows, rows2=None):
     return jax.lax.scan(fill, empty, corners)[0]
 
 
-def limit_kernel(x: ArrayLike, x2: ArrayLike | None = None, *, activation: str | Callable) -> jax.Array:
+def limit_kernel(x: ArrayLike, x2: ArrayLike | None = None, *, activation: Activation) -> jax.Array:
     r"""Return the tangent kernel of the infinitely wide first layer with a = 1.
 
     .. math:: \bar H_\infty(x, x') = \mathbb E_{w \sim N(0, I)}[\sigma'(w \cdot x)\, \sigma'(w \cdot x')]\; x \cdot x' .

@@ -52,6 +52,11 @@ def characteristic_matrix(problem: TransferProblem, s: complex | jax.Array) -> j
     n². Singular values count as zero below ``10 max(n, d) eps`` of a unit's largest. Derivatives in s, λ, the weights
     and the inputs are exact, coinciding singular values included.
 
+    References
+    ----------
+    Rahbar et al., *Analysis of Knowledge Transfer in Kernel Regime*, arXiv 2003.13438 (the setting). Statements
+    ``laplace-image`` and ``characteristic-determinants`` of the book.
+
     Examples
     --------
     >>> import jax, jax.numpy as jnp, kdlib as kd
@@ -101,6 +106,10 @@ def resolvent(problem: TransferProblem, s: complex | jax.Array, vector: ArrayLik
     A unit costs its singular value decomposition and n²·min(n, d) flops; memory O(m·d + n²). The force never meets
     the cancellation of the two terms above: see this module's first lines.
 
+    References
+    ----------
+    Statement ``resolvent-form`` of the book; Woodbury's identity over the block structure.
+
     Examples
     --------
     >>> import jax, jax.numpy as jnp, kdlib as kd
@@ -140,6 +149,10 @@ def output_transform(problem: TransferProblem, s: complex | jax.Array, *, at: Ar
     ------
     ValueError
         As :func:`resolvent`; for s = 0; for inputs of a wrong shape.
+
+    References
+    ----------
+    Statement ``laplace-image`` of the book.
 
     Examples
     --------

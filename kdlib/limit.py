@@ -82,6 +82,11 @@ def fixed_point(problem: TransferProblem) -> FixedPoint:
     near that line is judged by ``residual``. Derivatives are those at constant rank. Units are taken in blocks: memory
     stays O(m(n + d) + n²).
 
+    References
+    ----------
+    Rahbar et al., *Analysis of Knowledge Transfer in Kernel Regime*, arXiv 2003.13438 (the interpolation of labels and
+    teacher). Statements ``interpolation``, ``projected-interpolation`` and ``no-transfer`` of the book.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd

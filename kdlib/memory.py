@@ -12,7 +12,6 @@ Book: chapter *Characteristic values and fading memory*.
 import functools
 import math
 import warnings
-from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -22,7 +21,7 @@ from scipy.special import roots_jacobi
 
 from kdlib.contour import seen_directions
 from kdlib.linear_system import LinearSystem, Readout, after, unit_factors
-from kdlib.network import TwoLayerNetwork
+from kdlib.network import Activation, TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs, kernel_flow
 from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array, time_array
@@ -58,6 +57,10 @@ def memory_kernel(problem: TransferProblem, times: ArrayLike) -> jax.Array:
     Notes
     -----
     Units come one after the other: m·n²·(T + d) flops, memory T·n².
+
+    References
+    ----------
+    Statement ``fading-memory`` of the book.
 
     Examples
     --------
@@ -337,7 +340,7 @@ def infinite_width_flow(
     *,
     lam: float | jax.Array,
     key: jax.Array,
-    activation: str | Callable = "tanh",
+    activation: Activation = "tanh",
     samples: int = 4096,
     at: ArrayLike | None = None,
 ) -> InfiniteWidthFlow:
@@ -388,6 +391,11 @@ def infinite_width_flow(
     The standard error is that of eight groups of units, each with its own solution. It falls like
     ``samples**-0.5``; the bias, from the equation being nonlinear in K, like ``1/samples``. For a finite student of
     random signs a_k with mean square 1, independent of its weights, K(t) has the same limit.
+
+    References
+    ----------
+    Statement ``infinite-width-memory`` of the book. Jacot, Gabriel, Hongler, *Neural Tangent Kernel*, NeurIPS 2018 (the
+    limit without a teacher).
 
     Examples
     --------

@@ -14,6 +14,9 @@ from jax.scipy.special import erf
 
 from kdlib.validation import ArrayLike, real_array
 
+# a name, or an elementwise function
+Activation = str | Callable[[jax.Array], jax.Array]
+
 _TWO_OVER_SQRT_PI = 1.1283791670955126
 
 # Each name maps to (sigma, sigma'), both elementwise. The ReLU's slope at its kink is 0 by convention.
@@ -87,16 +90,16 @@ class TwoLayerNetwork(eqx.Module):
 
     weights: jax.Array
     signs: jax.Array
-    activation: str | Callable = eqx.field(static=True)
+    activation: Activation = eqx.field(static=True)
 
-    def __init__(self, weights: ArrayLike, signs: ArrayLike, activation: str | Callable = "tanh"):
+    def __init__(self, weights: ArrayLike, signs: ArrayLike, activation: Activation = "tanh"):
         activation_pair(activation)
         self.weights = real_array("weights", weights, (("m", None), ("d", None)))
         self.signs = real_array("signs", signs, (("m", self.weights.shape[0]),))
         self.activation = activation
 
     @classmethod
-    def init(cls, key: jax.Array, width: int, dim: int, *, activation: str | Callable = "tanh") -> "TwoLayerNetwork":
+    def init(cls, key: jax.Array, width: int, dim: int, *, activation: Activation = "tanh") -> "TwoLayerNetwork":
         """Draw a network: weights from N(0, I), signs uniform on ±1, independently.
 
         Parameters

@@ -47,6 +47,11 @@ def soft_label_problem(problem: TransferProblem) -> TransferProblem:
     -----
     Who has the teacher's outputs only writes ``TransferProblem(student, x, soft, None, lam=0)`` with their own ỹ.
 
+    References
+    ----------
+    Hinton, Vinyals, Dean, *Distilling the Knowledge in a Neural Network*, 2015. Statement
+    ``output-transfer-is-relabelling`` of the book.
+
     Examples
     --------
     >>> import jax, jax.numpy as jnp, kdlib as kd
@@ -189,6 +194,11 @@ def output_fixed_point(problem: TransferProblem) -> FixedPoint:
     Notes
     -----
     Rank decisions, cost and ``residual`` are those of :func:`fixed_point` at λ = 0.
+
+    References
+    ----------
+    Hinton, Vinyals, Dean, *Distilling the Knowledge in a Neural Network*, 2015. Statement ``output-transfer-limit`` of
+    the book.
 
     Examples
     --------

@@ -130,6 +130,11 @@ def noise_risk(
     `kernel_flow`: for n up to a few hundred. A teacher that was trained on the same noisy labels is not fixed; then
     the answer is not its student's risk. A λ traced by ``jit`` or ``grad`` is taken to be positive.
 
+    References
+    ----------
+    Statements ``risk-of-the-limit`` and ``risk-with-projectors`` of the book. Hoerl and Kennard, *Ridge Regression:
+    Biased Estimation for Nonorthogonal Problems*, Technometrics, 1970 (bias and variance).
+
     Examples
     --------
     >>> import jax, jax.numpy as jnp, kdlib as kd
@@ -237,6 +242,11 @@ def inverse_variance_strength(
     ValueError
         For negative ``noise``, ``error`` or ``a``, or ρ beyond ±s·e, which no errors have.
 
+    References
+    ----------
+    Bates and Granger, *The Combination of Forecasts*, 1969. Statements ``optimal-strength`` and ``correlated-errors``
+    of the book.
+
     Examples
     --------
     >>> import kdlib as kd
@@ -303,6 +313,11 @@ def optimal_strength(
     Notes
     -----
     For concrete arrays. The teacher must not have been trained on the labels whose noise this is.
+
+    References
+    ----------
+    Statements ``optimal-strength`` and ``risk-with-projectors`` of the book. Hoerl and Kennard, *Ridge Regression:
+    Biased Estimation for Nonorthogonal Problems*, Technometrics, 1970 (a best strength exists).
 
     Examples
     --------

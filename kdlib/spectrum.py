@@ -153,6 +153,11 @@ def slow_modes(problem: TransferProblem, k: int) -> SlowModes:
     -----
     A mode counts as visible where ‖Jz‖ is above 2e-12 (in 32-bit 6e-6) of its largest possible value, √λ_max(H̄).
 
+    References
+    ----------
+    Nour-Omid, Parlett, Ericsson, Jensen, *How to Implement the Spectral Transformation*, 1987 (Lanczos on a shifted
+    inverse). Statements ``invisible-modes`` and ``small-transfer-amplitude`` of the book.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd
@@ -186,6 +191,10 @@ def largest_rate(problem: TransferProblem) -> LargestRate:
     Notes
     -----
     By Lanczos, O(m·n·d) flops a step; dense factors on small problems.
+
+    References
+    ----------
+    Statement ``iterations`` of the book.
 
     Examples
     --------

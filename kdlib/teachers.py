@@ -88,6 +88,11 @@ def trained_teacher(student: TwoLayerNetwork, x: ArrayLike, y: ArrayLike, time: 
     the time; modes with eigenvalues below ``10 n eps`` of the largest are left out. A teacher that real training has
     made is ``gradient_flow(problem, [time]).network``.
 
+    References
+    ----------
+    Statements ``near-teacher`` and ``same-labels`` of the book. Chizat, Oyallon, Bach, *On Lazy Training in
+    Differentiable Programming*, NeurIPS 2019.
+
     Examples
     --------
     >>> import jax, kdlib as kd
@@ -203,6 +208,11 @@ def kernel_machine_teacher(
     :math:`\lVert y - \bar\varphi \rVert^2 + \gamma \sum_k c_k^2`. It is near:
     :math:`\lVert \varphi_k - f_k(0) \rVert \le |b_k| \lVert z_k \rVert^2 \lVert y - f(0) \rVert / \gamma`. Cost
     m n² + n³.
+
+    References
+    ----------
+    Statement ``kernel-machine-teacher`` of the book. Rasmussen and Williams, *Gaussian Processes for Machine Learning*,
+    MIT Press 2006 (kernel regression).
 
     Examples
     --------

@@ -104,6 +104,10 @@ def ticket_losses(problem: TransferProblem, order: ArrayLike, *, output: str = "
     All tickets come from one pass over the units, O(j(n³ + n²d)) flops and O(n² + m(n + d)) memory. Losses are accurate
     to 1e-8 for λ ≥ 1e-6 a.
 
+    References
+    ----------
+    Statement ``ticket-limit`` of the book.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd
@@ -148,6 +152,11 @@ def smallest_ticket(
     -----
     Losses are not monotone, so all are computed; bisection could miss the first that fits.
 
+    References
+    ----------
+    Frankle and Carbin, *The Lottery Ticket Hypothesis*, ICLR 2019. Statements ``ticket-limit`` and ``units-needed`` of
+    the book.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd
@@ -183,6 +192,10 @@ def lead_order(problem: TransferProblem) -> jax.Array:
     ------
     ValueError
         If ``problem`` is not a TransferProblem.
+
+    References
+    ----------
+    Frankle and Carbin, *The Lottery Ticket Hypothesis*, ICLR 2019 (keep the largest).
 
     Examples
     --------
@@ -226,6 +239,11 @@ def greedy_order(problem: TransferProblem, count: int | None = None, *, output: 
     Cost m·count factorizations of size n: m·count·n²(min(n, d) + n/3) flops. Every unit's basis of range(H_k) is kept,
     O(m n min(n, d)) memory: for hundreds of units and samples, not thousands. Each step is the best one; the ticket
     as a whole need not be.
+
+    References
+    ----------
+    Ye et al., *Good Subnetworks Provably Exist: Pruning via Greedy Forward Selection*, ICML 2020 (greedy selection).
+    Statement ``ticket-limit`` of the book.
 
     Examples
     --------

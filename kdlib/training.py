@@ -4,7 +4,7 @@ Book: chapter *Gradient flow*.
 """
 
 import warnings
-from typing import cast
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -142,7 +142,7 @@ def _integrate(problem, times, at, tolerance):
         max_steps=_MOST_STEPS,
         throw=False,
     )
-    observed, weights = cast(tuple, solution.ys)
+    observed, weights = cast(tuple[Any, Any], solution.ys)
     return observed, weights[-1], solution.result == diffrax.RESULTS.successful
 
 
@@ -182,6 +182,10 @@ def gradient_descent(
     Notes
     -----
     Under ``jit``, ``grad`` and ``vmap`` the weights of all steps are kept: N·m·d numbers for N steps.
+
+    References
+    ----------
+    Statements ``time-unit``, ``descent-follows-flow`` and ``stable-step`` of the book.
 
     Examples
     --------

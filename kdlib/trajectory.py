@@ -86,7 +86,7 @@ class KrylovEnd(eqx.Module):
     student: TwoLayerNetwork
     origin: jax.Array
     operator: LinearSystem | ShiftedInverse
-    readout: Callable | None
+    readout: Callable[[jax.Array], jax.Array] | None
     coefficients: jax.Array
 
     def network(self):

@@ -6,61 +6,126 @@ Fields are named, colours are the roles of `kdlib.figures`; ``static/explorer.js
 Book: the explorers of all chapters.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+# what the front-end is told, as JSON
+Spec = dict[str, Any]
+
 
 def axis(
-    label: str, domain: Sequence[float] | np.ndarray, *, scale: str = "linear", ticks=None, infinity: bool = False
-) -> dict:
+    label: str,
+    domain: Sequence[float] | np.ndarray,
+    *,
+    scale: str = "linear",
+    ticks: Iterable[Sequence[Any]] | None = None,
+    infinity: bool = False,
+) -> Spec:
     """An axis from ``domain[0]`` to ``domain[1]``, linear or ``"log"``; ``ticks`` are pairs of a place and a text.
 
     With ``infinity`` a place for ∞ stands behind a log axis.
+
+    Examples
+    --------
+    >>> from kdlib import views
+    >>> views.axis("time", [0.1, 10], scale="log")
+    {'label': 'time', 'scale': 'log', 'domain': [0.1, 10.0]}
     """
     low, high = (float(end) for end in domain)
-    drawn: dict[str, Any] = {"label": label, "scale": scale, "domain": [low, high]}
+    drawn: Spec = {"label": label, "scale": scale, "domain": [low, high]}
     if ticks is not None:
         drawn["ticks"] = [[float(place), text] for place, text in ticks]
     return drawn | ({"infinity": True} if infinity else {})
 
 
-def view(title: str, description: str, x: dict, y: dict, *layers: dict, share: float = 1, height: int = 230) -> dict:
-    """A drawing: what a screen reader says of it, two axes, layers from back to front, its share of the width."""
+def view(title: str, description: str, x: Spec, y: Spec, *layers: Spec, share: float = 1, height: int = 230) -> Spec:
+    """A drawing: what a screen reader says of it, two axes, layers from back to front, its share of the width.
+
+    Examples
+    --------
+    >>> from kdlib import views
+    >>> time, output = views.axis("t", [0, 1]), views.axis("f", [-1, 1])
+    >>> drawing = views.view("Outputs", "One line, which rises.", time, output, views.line("t", "f", "student"))
+    >>> [layer["kind"] for layer in drawing["layers"]]
+    ['line']
+    """
     return {
         "title": title, "description": description, "share": share, "height": height,
         "x": x, "y": y, "layers": list(layers),
     }  # fmt: skip
 
 
-def line(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.8, opacity: float = 1.0) -> dict:
-    """Smooth lines through the field ``y`` over the field ``x``: one, or several where y has several times as many."""
+def line(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.8, opacity: float = 1.0) -> Spec:
+    """Smooth lines through the field ``y`` over the field ``x``: one, or several where y has several times as many.
+
+    Examples
+    --------
+    >>> from kdlib import views
+    >>> views.line("t", "f", "student", dashed=True)["dash"]
+    '5 4'
+    """
     return _layer("line", color, dashed, x=x, y=y, width=width, opacity=opacity)
 
 
-def curve(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.8, opacity: float = 1.0) -> dict:
-    """A smooth way from point to point of the plane, in their order; x may come back."""
+def curve(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.8, opacity: float = 1.0) -> Spec:
+    """A smooth way from point to point of the plane, in their order; x may come back.
+
+    Examples
+    --------
+    >>> from kdlib import views
+    >>> views.curve("x", "y", "teacher", width=1.0)["width"]
+    1.0
+    """
     return _layer("curve", color, dashed, x=x, y=y, width=width, opacity=opacity)
 
 
-def marks(x: str, y: str, color: str, symbol: str, *, opacity: float = 1.0) -> dict:
-    """A ``"disc"``, ``"diamond"``, ``"square"``, ``"cross"`` or level ``"bar"`` at each value; one x may serve all."""
+def marks(x: str, y: str, color: str, symbol: str, *, opacity: float = 1.0) -> Spec:
+    """A ``"disc"``, ``"diamond"``, ``"square"``, ``"cross"`` or level ``"bar"`` at each value; one x may serve all.
+
+    Examples
+    --------
+    >>> from kdlib import views
+    >>> views.marks("t", "y", "labels", "cross")["symbol"]
+    'cross'
+    """
     return _layer("marks", color, x=x, y=y, symbol=symbol, opacity=opacity)
 
 
-def segments(x: str, y: str, y2: str, color: str, *, width: float = 1.8, opacity: float = 1.0) -> dict:
-    """Upright segments from ``y`` to ``y2``: residuals, error bars, stems."""
+def segments(x: str, y: str, y2: str, color: str, *, width: float = 1.8, opacity: float = 1.0) -> Spec:
+    """Upright segments from ``y`` to ``y2``: residuals, error bars, stems.
+
+    Examples
+    --------
+    >>> from kdlib import views
+    >>> views.segments("t", "f", "y", "faint")["y2"]
+    'y'
+    """
     return _layer("segments", color, x=x, y=y, y2=y2, width=width, opacity=opacity)
 
 
-def rule(y: str, color: str, *, dashed: bool = False, width: float = 1.8) -> dict:
-    """A level line at the one value of ``y``."""
+def rule(y: str, color: str, *, dashed: bool = False, width: float = 1.8) -> Spec:
+    """A level line at the one value of ``y``.
+
+    Examples
+    --------
+    >>> from kdlib import views
+    >>> views.rule("limit", "bound")["color"]
+    'bound'
+    """
     return _layer("rule", color, dashed, y=y, width=width)
 
 
-def cursor(x: str, color: str = "faint", *, dashed: bool = False, width: float = 1.8) -> dict:
-    """An upright line at the one value of ``x``."""
+def cursor(x: str, color: str = "faint", *, dashed: bool = False, width: float = 1.8) -> Spec:
+    """An upright line at the one value of ``x``.
+
+    Examples
+    --------
+    >>> from kdlib import views
+    >>> views.cursor("t")["color"]
+    'faint'
+    """
     return _layer("cursor", color, dashed, x=x, width=width)
 
 
@@ -70,9 +135,16 @@ def _layer(kind, color, dashed=False, **rest):
 
 def row(
     label: str, color: str, *fields: str, symbol: str | None = None, solid: bool = False, dashed: bool = False
-) -> dict:
-    """A row of the read-out, which is the legend as well: a name, its mark or line, a field or a text per column."""
-    entry: dict[str, Any] = {"label": label, "color": color, "fields": list(fields)}
+) -> Spec:
+    """A row of the read-out, which is the legend as well: a name, its mark or line, a field or a text per column.
+
+    Examples
+    --------
+    >>> from kdlib import views
+    >>> views.row("student", "student", "error", solid=True)["fields"]
+    ['error']
+    """
+    entry: Spec = {"label": label, "color": color, "fields": list(fields)}
     if symbol:
         entry["symbol"] = symbol
     return entry | ({"dash": "5 4" if dashed else "none"} if solid or dashed else {})

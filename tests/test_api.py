@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,20 @@ PAGE = "".join((ROOT / f"book/{page}.md").read_text(encoding="utf-8") for page i
 CHAPTERS = sorted(path.stem for path in (ROOT / "kdlib/claims").glob("[!_]*.py"))
 
 
-@pytest.mark.parametrize("name", kd.__all__)
+@pytest.mark.parametrize("name", [*kd.__all__, *(f"kdlib.bounds.{name}" for name in kd.bounds.__all__)])
 def test_name_is_on_the_page_and_documented(name):
-    assert re.search(rf"^\.\. auto(class|function):: {name}$", PAGE, re.MULTILINE)
-    assert inspect.getdoc(getattr(kd, name))
+    assert re.search(rf"^\.\. auto(class|function):: {re.escape(name)}$", PAGE, re.MULTILINE)
+    assert inspect.getdoc(attrgetter(name.removeprefix("kdlib."))(kd))
 
 
-@pytest.mark.parametrize("module", ["datasets", "figures", "widgets", *(f"claims.{chapter}" for chapter in CHAPTERS)])
+EDGE = ("datasets", "explorer", "figures", "image_files", "views", "widgets")
+
+
+@pytest.mark.parametrize("module", [*EDGE, *(f"claims.{chapter}" for chapter in CHAPTERS)])
 def test_module_is_on_the_page_and_documented(module):
     assert f".. automodule:: kdlib.{module}\n" in PAGE
     members = vars(importlib.import_module(f"kdlib.{module}"))
+    assert set(members.get("__all__", ())) <= {name for name, member in members.items() if member.__doc__}
     for name, member in members.items():
         if callable(member) and not name.startswith("_") and getattr(member, "__module__", "") == f"kdlib.{module}":
             assert member.__doc__, name

@@ -1,4 +1,4 @@
-"""Public docstrings say what goes in and what comes out, and their examples run."""
+"""Public docstrings say what goes in, what comes out and where it is from, and their examples run."""
 
 import doctest
 import importlib
@@ -8,6 +8,7 @@ import re
 import pytest
 
 import kdlib as kd
+from tools import ledger
 
 PUBLIC = {f"kd.{name}": getattr(kd, name) for name in kd.__all__} | {
     f"kd.bounds.{name}": getattr(kd.bounds, name) for name in kd.bounds.__all__
@@ -21,9 +22,21 @@ PUBLIC |= {
 }
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+LABELS = {statement.label for statement in ledger.statements()}
+# An example of the mechanism serves all explorers, each of which computes a whole table; the checkers of statements are
+# called by chapters and tests.
+WITH_EXAMPLE = PUBLIC | {
+    f"kd.{module}.{name}": member
+    for module in ("claims", "datasets", "explorer", "figures", "views")
+    for name, member in vars(importlib.import_module(f"kdlib.{module}")).items()
+    if callable(member) and getattr(member, "__module__", "") == f"kdlib.{module}" and not name.startswith("_")
+    if module != "explorer" or name == "Explorer"
+}
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLE)
 def test_examples_run(name):
-    member = PUBLIC[name]
+    member = WITH_EXAMPLE[name]
     tests = [test for test in doctest.DocTestFinder(recurse=False).find(member, name) if test.examples]
     assert tests, f"{name} has no example"
     for test in tests:
@@ -32,12 +45,16 @@ def test_examples_run(name):
 
 
 @pytest.mark.parametrize("name", [name for name, member in PUBLIC.items() if inspect.isfunction(member)])
-def test_a_function_says_what_it_takes_returns_and_raises(name):
+def test_a_function_says_what_it_takes_returns_and_raises_and_where_it_is_from(name):
     text = inspect.getdoc(PUBLIC[name])
     sections = re.findall(r"^(\w+)\n-+$", text, re.MULTILINE)
     assert {"Parameters", "Returns", "Raises"} <= set(sections) or not inspect.signature(PUBLIC[name]).parameters, (
         sections
     )
+    assert "References" in sections or name.startswith("kd.datasets."), sections
+    references = re.search(r"References\n-+\n(.*?)(\n\w+\n-+\n|\Z)", text, re.DOTALL)
+    named = re.findall(r"``([a-z0-9-]+)``", references[1]) if references else []
+    assert set(named) <= LABELS, named
     described = re.search(r"Parameters\n-+\n(.*?)(\n\w+\n-+\n|\Z)", text, re.DOTALL)
     for parameter in inspect.signature(PUBLIC[name]).parameters:
         assert re.search(rf"^(.*, )?{parameter}(, .*)? : ", described[1], re.MULTILINE) or re.search(

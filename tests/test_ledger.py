@@ -32,11 +32,6 @@ def test_committed_margins_hold():
         assert row["worst_margin"] is None or row["worst_margin"] >= 1, label
 
 
-def test_the_notation_page_leads_to_every_checker():
-    notation = (ROOT / "book" / "notation.md").read_text()
-    assert [c.name for c in books.checkers(ROOT) if f"~kdlib.claims.{c.file}.{c.name}`" not in notation] == []
-
-
 CHAPTER = """# Sums
 
 ```{prf:theorem} Sum rule

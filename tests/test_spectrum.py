@@ -1,5 +1,7 @@
 """Slow modes, the largest rate, counts and characteristic values against dense references."""
 
+import tracemalloc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,6 +148,31 @@ def test_characteristic_values_that_stay_at_their_poles():
     problem, kernel = equal_units(4, 3, 5)
     rates = np.sort(np.concatenate([1.5 * kernel, *[0.5 * kernel] * 3]))
     np.testing.assert_allclose(-kd.characteristic_values(problem), rates, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 8), (7, 8, 3)])
+def test_characteristic_values_from_blocks_of_units(shape, monkeypatch):
+    problem, _, rates = pair(shape, "relu", 0, 0.5)
+    monkeypatch.setattr(characteristic, "_ENTRIES_AT_ONCE", 2 * shape[1] * min(shape[1:]))  # two units, and one is left
+    np.testing.assert_allclose(-kd.characteristic_values(problem), rates, rtol=1e-9, atol=1e-14 * rates[-1])
+
+
+@pytest.mark.parametrize("shape", [(1024, 16, 16), (1024, 32, 8)])
+def test_a_characteristic_matrix_holds_no_array_over_units_whole(shape, monkeypatch):
+    m, n, d = shape
+    monkeypatch.setattr(characteristic, "_ENTRIES_AT_ONCE", m * n * min(n, d) // 64)
+    operator = characteristic.pseudo_inverse(
+        LinearSystem.of(as_transfer_problem(*random_problem(shape, "tanh", 0)[:-1], 0.5))
+    )
+    poles = characteristic.poles_of(operator)
+    tracemalloc.start()
+    try:
+        below = characteristic._below(poles, characteristic._blocks(operator), np.median(poles))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert below == len(poles) - characteristic.count(operator, np.median(poles))
+    assert peak < poles.nbytes * n / 4  # a quarter of what G takes
 
 
 def test_characteristic_values_that_do_not_add_up_are_reported(monkeypatch):

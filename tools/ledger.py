@@ -60,7 +60,7 @@ class Test:
     file: str
     name: str
     mark: str
-    names: frozenset
+    names: frozenset[str]
     digest: str
 
     @property

@@ -9,6 +9,7 @@ not read another one.
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from bs4 import BeautifulSoup, Tag
 from docutils import nodes
@@ -203,7 +204,7 @@ def _inside(element: Tag, keep: bool = False) -> str:
     return (str(whole) if keep or whole is None else whole.decode_contents()).strip()
 
 
-def write_definitions(app: Sphinx, pagename: str, templatename: str, context: dict, doctree) -> None:
+def write_definitions(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree) -> None:
     if doctree is None or app.builder.format != "html":
         return
     name = pagename.rsplit("/", 1)[-1]

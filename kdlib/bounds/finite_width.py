@@ -62,6 +62,11 @@ def finite_width_gap(problem: TransferProblem, times: ArrayLike) -> Bound:
     the teacher is within O(m^(-1/2)) of every unit; otherwise it is true and uninformative. It also bounds
     (λ Σ‖f_k - f̂_k‖²)^(1/2). Attained as t → 0 by a unit that starts where slope and curvature are largest.
 
+    References
+    ----------
+    Statements ``gap-equation``, ``contraction`` and ``finite-width-gap`` of the book. Lee et al., *Wide Neural Networks
+    of Any Depth Evolve as Linear Models Under Gradient Descent*, NeurIPS 2019 (the rate without a teacher).
+
     Examples
     --------
     >>> import jax, jax.numpy as jnp, kdlib as kd
@@ -113,6 +118,10 @@ def finite_width_gap_posterior(problem: TransferProblem, times: ArrayLike) -> Bo
     The sums bound their integrals from above, whatever the t_j. Nothing but the accuracy of
     :func:`~kdlib.kernel_flow` is left out. Where √(Δt) ≥ ‖v‖ is better than N and Z, it takes their place. Costs one
     Krylov run for each of 32 times and of those asked for.
+
+    References
+    ----------
+    Statements ``gap-equation``, ``contraction`` and ``finite-width-gap-posterior`` of the book.
 
     Examples
     --------

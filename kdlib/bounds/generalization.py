@@ -71,6 +71,11 @@ def rademacher_average(net: TwoLayerNetwork, x: ArrayLike, radius: float | jax.A
     -----
     Up to 14 samples all signs are enumerated. Beyond, 4096 draws from a fixed seed are averaged.
 
+    References
+    ----------
+    Bartlett and Mendelson, *Rademacher and Gaussian Complexities*, JMLR 2002. Statement ``rademacher-complexity`` of
+    the book.
+
     Examples
     --------
     Two equal samples either add or cancel:
@@ -164,6 +169,11 @@ def displacement_norm(problem: TransferProblem) -> Bound:
     Notes
     -----
     Kernel regime, t → ∞. Costs a singular value decomposition for each unit. As λ → ∞ the bound is attained.
+
+    References
+    ----------
+    Statements ``displacement-norm`` and ``norm-without-teacher`` of the book. Arora et al., *Fine-Grained Analysis of
+    Optimization and Generalization for Overparameterized Two-Layer Neural Networks*, ICML 2019 (λ = 0).
 
     Examples
     --------

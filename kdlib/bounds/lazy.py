@@ -6,7 +6,6 @@ least energy that any features have; so Σ_k ∫‖ẇ_k‖² dt ≤ Δ, at any 
 Book: chapter *How wide is wide enough?*
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -16,7 +15,7 @@ import numpy as np
 
 from kdlib.bounds.bound import Assumption, Bound
 from kdlib.kernels import tangent_kernel
-from kdlib.network import activation_pair
+from kdlib.network import Activation, activation_pair
 from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
 from kdlib.trajectory import check_problem_and_inputs
@@ -45,7 +44,7 @@ class Suprema(NamedTuple):
     curvature: jax.Array
 
 
-def activation_suprema(activation: str | Callable, reach: float | jax.Array) -> Suprema:
+def activation_suprema(activation: Activation, reach: float | jax.Array) -> Suprema:
     r"""Return the steepest slope and the largest curvature of an activation.
 
     .. math:: B_1 = \sup |\sigma'|, \qquad B_2 = \sup |\sigma''| .
@@ -70,6 +69,10 @@ def activation_suprema(activation: str | Callable, reach: float | jax.Array) -> 
     Notes
     -----
     A callable is differentiated by JAX on a grid of 4097 points: a spike between them is missed.
+
+    References
+    ----------
+    Statements ``weight-movement`` and ``kernel-drift`` of the book, for their constants.
 
     Examples
     --------
@@ -198,6 +201,11 @@ def weight_movement(problem: TransferProblem, times: ArrayLike) -> Bound:
     Falls like m^(-1/2) where E(0) stays bounded and the teacher is within O(m^(-1/2)) of every unit.
     Attained as t → 0 by a unit that starts where σ is steepest. The network is trained from each time to the next.
 
+    References
+    ----------
+    Statement ``weight-movement`` of the book. Du et al., *Gradient Descent Provably Optimizes Over-parameterized Neural
+    Networks*, ICLR 2019 (without a teacher).
+
     Examples
     --------
     >>> import jax, jax.numpy as jnp, kdlib as kd
@@ -246,6 +254,11 @@ def kernel_drift(problem: TransferProblem, times: ArrayLike) -> Bound:
     -----
     Falls like m^(-1/2) where E(0) stays bounded: with signs ±1 the sum of the b_k⁴ is 1/m. No unit's teacher
     need be near.
+
+    References
+    ----------
+    Statement ``kernel-drift`` of the book. Du et al., *Gradient Descent Provably Optimizes Over-parameterized Neural
+    Networks*, ICLR 2019 (without a teacher).
 
     Examples
     --------

@@ -44,6 +44,10 @@ def beats_teacher(problem: TransferProblem, truth: ArrayLike, noise: float | jax
     ValueError
         For a problem without a teacher, a wrong shape, or values that are not finite.
 
+    References
+    ----------
+    Statement ``beats-both`` of the book. Bates and Granger, *The Combination of Forecasts*, 1969.
+
     Examples
     --------
     >>> import jax, jax.numpy as jnp, kdlib as kd
@@ -86,6 +90,10 @@ def beats_labels(problem: TransferProblem, truth: ArrayLike, noise: float | jax.
     ------
     ValueError
         For a problem without a teacher, a wrong shape, or values that are not finite.
+
+    References
+    ----------
+    Statement ``beats-both`` of the book. Bates and Granger, *The Combination of Forecasts*, 1969.
 
     Examples
     --------
@@ -134,6 +142,11 @@ def noise_variance(problem: TransferProblem, noise: float | jax.Array) -> Bound:
     Notes
     -----
     Attained where all ranges agree, rank H_k = min(n, d), and λ ≥ a or n ≤ d.
+
+    References
+    ----------
+    Statement ``noise-budget`` of the book. Hoerl and Kennard, *Ridge Regression: Biased Estimation for Nonorthogonal
+    Problems*, Technometrics, 1970.
 
     Examples
     --------

@@ -43,6 +43,12 @@ def slowest_rate(problem: TransferProblem) -> Bound:
     -----
     Attained where two units have equal kernels. ``measured`` is :func:`kdlib.decay_rates`.
 
+    References
+    ----------
+    Statement ``rate-from-below`` of the book. Du et al., *Gradient Descent Provably Optimizes Over-parameterized Neural
+    Networks*, ICLR 2019 (the least eigenvalue without a teacher). Rahbar et al., *Analysis of Knowledge Transfer in
+    Kernel Regime*, arXiv 2003.13438 (a rate with a teacher).
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd
@@ -81,6 +87,11 @@ def interlacing(problem: TransferProblem, thresholds: ArrayLike) -> Bound:
     Notes
     -----
     Counts all rates from the singular values of one matrix as large as rank(M): for ranks up to a few thousand.
+
+    References
+    ----------
+    Statement ``interlacing`` of the book. Horn and Johnson, *Matrix Analysis*, Cambridge University Press, section 4.3
+    (Weyl's inequalities).
 
     Examples
     --------
@@ -129,6 +140,11 @@ def energy_decay(problem: TransferProblem, times: ArrayLike) -> Bound:
     ValueError
         If ``problem`` is not a TransferProblem, λ = 0, or for negative times.
 
+    References
+    ----------
+    Statement ``energy-decay`` of the book. Rahbar et al., *Analysis of Knowledge Transfer in Kernel Regime*, arXiv
+    2003.13438 (a rate with a teacher).
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd
@@ -169,6 +185,11 @@ def equal_kernel_speedup(problem: TransferProblem, times: ArrayLike) -> Bound:
     ------
     ValueError
         If ``problem`` is not a TransferProblem, all output weights or all kernels vanish, or for negative times.
+
+    References
+    ----------
+    Statement ``equal-kernels`` of the book. Rahbar et al., *Analysis of Knowledge Transfer in Kernel Regime*, arXiv
+    2003.13438 (fewer iterations with a teacher).
 
     Examples
     --------
@@ -219,6 +240,10 @@ def small_transfer_rates(problem: TransferProblem) -> Bound:
     -----
     From dense factors of rank(M): for ranks up to a few thousand.
 
+    References
+    ----------
+    Statement ``two-time-scales`` of the book.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd
@@ -263,6 +288,10 @@ def slow_amplitude(problem: TransferProblem) -> Bound:
     Notes
     -----
     From dense factors of rank(M): for ranks up to a few thousand.
+
+    References
+    ----------
+    Statement ``small-transfer-amplitude`` of the book.
 
     Examples
     --------

@@ -45,6 +45,10 @@ def units_needed(problem: TransferProblem, loss: float | jax.Array) -> Bound:
     -----
     The bound is for kept output weights. It costs one `fixed_point`; the greedy ticket beside it costs more.
 
+    References
+    ----------
+    Statement ``units-needed`` of the book.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd

@@ -43,6 +43,10 @@ def time_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array) -> B
     ValueError
         If ``problem`` is not a TransferProblem, the accuracy is not positive, or no output can move.
 
+    References
+    ----------
+    Statement ``time-to-reach`` of the book.
+
     Examples
     --------
     >>> import jax.numpy as jnp, kdlib as kd
@@ -99,6 +103,11 @@ def iterations_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array
     Notes
     -----
     From dense factors of rank(M): for ranks up to a few thousand.
+
+    References
+    ----------
+    Statement ``iterations`` of the book. Rahbar et al., *Analysis of Knowledge Transfer in Kernel Regime*, arXiv
+    2003.13438 (fewer iterations with a teacher).
 
     Examples
     --------

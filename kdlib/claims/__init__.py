@@ -34,6 +34,14 @@ class Check:
         The largest error with which the statement counts as confirmed, positive.
     part : str
         Which part of the statement this is, where it has several.
+
+    Examples
+    --------
+    >>> from kdlib.claims import Check
+    >>> Check.compare("some-label", [1.0, 2.002], [1.0, 2.0], 1e-2)
+    some-label: holds, error 0.001, tolerance 0.01, margin 10
+    >>> Check.at_most("some-label", [0.0, 2.5], 2.0, 1e-9).holds
+    False
     """
 
     label: str

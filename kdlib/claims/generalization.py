@@ -187,7 +187,7 @@ def generalization_bound(net, teacher, lam, x, y, sample, delta, *, margin=1.0, 
     v = np.linalg.lstsq(dense.A, dense.g, rcond=_SMALLEST)[0]
     loss = np.mean(_ramp(y[sample] * (dense.b @ dense.start + dense.J @ v), margin))
     trace, ones = np.array([np.sum(dense.J**2) / n]), np.array([n])
-    expected = _bound_on_error(loss, ones, trace, np.linalg.norm(v)[None], delta, margin)
+    expected = _bound_on_error(loss, ones, trace, np.linalg.norm(v)[None], delta, margin)  # pyright: ignore[reportIndexIssue]
     if start is not None:
         gradients, at_start = _gradients(begin, x)
     scores = y * (at_start + gradients @ v)

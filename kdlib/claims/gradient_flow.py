@@ -1,4 +1,5 @@
 """Checkers of the chapter *Gradient flow*: the gradient, the dynamics, the energy, and descent beside the flow."""
+# pyright: reportMissingTypeArgument=false
 
 from collections.abc import Callable
 from typing import NamedTuple

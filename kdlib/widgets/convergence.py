@@ -1,5 +1,7 @@
 """The explorer of the chapter *How fast*: the time and the steps to a tolerance, with a teacher and without."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from scipy.optimize import brentq
@@ -59,7 +61,7 @@ class ConvergenceExplorer(Explorer):
         alone = self.problem(0.0, 1.0)
         self._scale, self._alone = float(alone.scale), alignment(student, data.x, alone.output_gap)
         self._squares, self._kappa = kernel_eigenvalues(alone), output_rates(alone)
-        self._known: dict[tuple, tuple] = {}
+        self._known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         super().__init__()
 
     def problem(self, lam: float, teacher: float) -> TransferProblem:

@@ -1,6 +1,7 @@
 """The explorer of the chapter *Laplace*: the characteristic matrix along the real axis, and where it loses its rank."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,7 @@ class LaplaceExplorer(Explorer):
 
     def __init__(self):
         self._data = datasets.circle(2)
-        self._known: dict[tuple, tuple] = {}
+        self._known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         super().__init__()
 
     def problem(self, lam: float | jax.Array, apart: float | jax.Array) -> TransferProblem:

@@ -1,5 +1,7 @@
 """The explorer of the chapter *Lazy training*: a network beside its kernel flow, at any width, with two teachers."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -51,7 +53,7 @@ class LazyTrainingExplorer(Explorer):
         self._x, self._clean, self._y = data.x, data.y, datasets.flip(data.y, 2)
         self._drawn = TwoLayerNetwork.init(jax.random.key(_SEED), _MOST, 2)
         self._other = np.asarray(TwoLayerNetwork.init(jax.random.key(_STRANGER), _MOST, 2).features(self._x))
-        self._runs: dict[tuple[float, float], dict] = {}
+        self._runs: dict[tuple[float, float], dict[str, Any]] = {}
         super().__init__()
 
     def problem(self, m: float, teacher: float) -> TransferProblem:

@@ -1,6 +1,7 @@
 """The explorer of the chapter *Who learns fast*: shares of the modes, the filter of early stopping, when to stop."""
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -53,7 +54,7 @@ class SpectraExplorer(Explorer):
         self._labels = data.y, np.random.default_rng(0).permutation(data.y), hardest
         self._rates = np.asarray(modes.rates)
         self._around = np.geomspace(self._rates[-1] / 2, 2 * self._rates[0], 60)
-        self._known: dict = {}
+        self._known: dict[Any, Any] = {}
         problems = [self.problem(each) for each in range(3)]
         self._shares = [np.asarray(alignment(student, data.x, each.output_gap).shares) for each in problems]
         taught = [spectral_fit(each, lambda rates: early_stopping_filter(rates, _LESSON)) - start for each in problems]
