@@ -14,17 +14,19 @@ from kdlib.validation import ArrayLike
 
 
 class Assumption(NamedTuple):
-    """A hypothesis of a bound, and whether this problem meets it.
+    """A hypothesis of a bound, and whether this problem meets it: None where its arguments cannot tell.
 
     Examples
     --------
     >>> from kdlib.bounds import Assumption
     >>> Assumption("λ > 0", True).met
     True
+    >>> print(Assumption("i.i.d. sample", None).met)  # nobody can see that of the numbers
+    None
     """
 
     statement: str
-    met: bool | jax.Array
+    met: bool | jax.Array | None
 
 
 class Bound(eqx.Module):
@@ -39,11 +41,14 @@ class Bound(eqx.Module):
     measured : array, of the same shape
         The quantity itself, computed on a route that does not use the bound.
     assumptions : tuple of Assumption
-        The hypotheses of the theorem, each with whether it is met. Where all are, ``holds`` is a theorem.
+        The hypotheses of the theorem, each with whether it is met, or None where it is taken on trust. Where all are,
+        ``holds`` is a theorem.
     below : bool
         Whether ``value`` bounds from below; from above otherwise.
     trivial : array, optional
         The bound that everybody knows without the theorem. One that does not beat it is uninformative.
+    error : array, optional
+        How far ``measured`` may be off, by the accuracy of its route; 0 by default.
 
     Examples
     --------
@@ -61,6 +66,7 @@ class Bound(eqx.Module):
     assumptions: tuple[Assumption, ...]
     below: bool = eqx.field(static=True)
     trivial: jax.Array
+    error: jax.Array
 
     # A bound further away than this says little, even where it is true.
     LOOSE = 10.0
@@ -74,25 +80,26 @@ class Bound(eqx.Module):
         *,
         below: bool = False,
         trivial: ArrayLike | None = None,
+        error: ArrayLike = 0.0,
     ):
         self.name, self.below, self.assumptions = name, below, tuple(assumptions)
         self.value, self.measured = jnp.asarray(value), jnp.asarray(measured)
         nothing = 0.0 if below else jnp.inf
         self.trivial = jnp.asarray(nothing if trivial is None else trivial, self.value.dtype)
+        self.error = jnp.asarray(error, self.value.dtype)
 
     @property
     def holds(self) -> jax.Array:
-        """Whether every entry of the measured quantity keeps to the bound, up to the square root of rounding."""
+        """Whether all of the measured quantity keeps to the bound, up to its error and the square root of rounding."""
         low, high = (self.value, self.measured) if self.below else (self.measured, self.value)
-        allowed = jnp.sqrt(jnp.finfo(self.value.dtype).eps)
-        return jnp.all(
-            low <= high + allowed * jnp.maximum(jnp.abs(low), jnp.where(jnp.isfinite(high), jnp.abs(high), 0))
-        )
+        larger = jnp.maximum(jnp.abs(low), jnp.where(jnp.isfinite(high), jnp.abs(high), 0))
+        return jnp.all(low <= high + self.error + jnp.sqrt(jnp.finfo(self.value.dtype).eps) * larger)
 
     @property
     def met(self) -> jax.Array:
-        """Whether all assumptions are met."""
-        return jnp.all(jnp.asarray([assumption.met for assumption in self.assumptions] or [True]))
+        """Whether all assumptions are met, but for those that are taken on trust."""
+        judged = [assumption.met for assumption in self.assumptions if assumption.met is not None]
+        return jnp.all(jnp.asarray([True, *judged]))
 
     @property
     def slack(self) -> jax.Array:
@@ -107,7 +114,7 @@ class Bound(eqx.Module):
         return jnp.any(beats & (self.slack <= self.LOOSE))
 
     def __str__(self) -> str:
-        missed = [assumption.statement for assumption in self.assumptions if not assumption.met]
+        missed = [known.statement for known in self.assumptions if known.met is not None and not known.met]
         kept, crossed = ("≥", "<") if self.below else ("≤", ">")
         if self.value.ndim == 0:
             numbers = f"measured {float(self.measured):.3g} {kept if self.holds else crossed} {float(self.value):.3g}"

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.bounds.bound import Bound
-from kdlib.bounds.lazy import check_times
+from kdlib.bounds.bound import Assumption, Bound
+from kdlib.bounds.lazy import check_times, network_followed
+from kdlib.bounds.rates import flow_error
 from kdlib.kernels import tangent_kernel
 from kdlib.linear_system import LinearSystem
 from kdlib.problem import TransferProblem
@@ -77,7 +78,8 @@ def finite_width_gap(problem: TransferProblem, times: ArrayLike) -> Bound:
     True [0.0031, 0.0151]
     """
     times, constants = check_times(problem, times)
-    return _bound("gap to the kernel flow", problem, times, constants, _a_priori(constants, times))
+    value = _a_priori(constants, times)
+    return _bound("gap to the kernel flow", problem, times, value, constants, (constants.trust,))
 
 
 def finite_width_gap_posterior(problem: TransferProblem, times: ArrayLike) -> Bound:
@@ -137,13 +139,17 @@ def finite_width_gap_posterior(problem: TransferProblem, times: ArrayLike) -> Bo
     path = _KernelPath.of(problem, nodes)
     gaps = _a_posteriori(constants, nodes, path)
     value = jnp.minimum(jnp.asarray(gaps)[np.searchsorted(nodes, np.asarray(times))], _a_priori(constants, times))
-    return _bound("gap to the kernel flow, a posteriori", problem, times, constants, value)
+    assumptions = constants.trust, Assumption("kernel flow converged", path.converged)
+    return _bound("gap to the kernel flow, a posteriori", problem, times, value, constants, assumptions)
 
 
-def _bound(name, problem, times, constants, value):
-    measured = jnp.linalg.norm(gradient_flow(problem, times).outputs - kernel_flow(problem, times).outputs, axis=1)
+def _bound(name, problem, times, value, constants, assumptions):
+    network, kernel = gradient_flow(problem, times), kernel_flow(problem, times)
+    measured = jnp.linalg.norm(network.outputs - kernel.outputs, axis=1)
+    error = (network.error + flow_error(kernel)) * problem.scale
     trivial = jnp.full_like(value, 2.0) * jnp.sqrt(2 * constants.budget)
-    return Bound(name, value, measured, (constants.trust,), trivial=trivial)
+    assumptions = *assumptions, network_followed(network.converged)
+    return Bound(name, value, measured, assumptions, trivial=trivial, error=error)
 
 
 def _a_priori(constants, times):
@@ -173,12 +179,14 @@ class _KernelPath(NamedTuple):
     units: np.ndarray  # N_kj ≥ ‖v̂_k‖ on it, (J, m)
     residuals: np.ndarray  # R̂_kj ≥ ‖r̂_k‖ on it, (J, m)
     speeds: np.ndarray  # Ŝ_kj ≥ ‖dv̂_k/dt‖ on it, (J, m)
+    converged: bool
 
     @classmethod
     def of(cls, problem, nodes):
         system, b = LinearSystem.of(problem), np.abs(np.asarray(problem.student.output_weights))
-        weights = [kernel_flow(problem, [time]).network.weights for time in nodes]
-        moved, residuals, speeds = (np.asarray(part) for part in _observe(system, problem.student, jnp.stack(weights)))
+        paths = [kernel_flow(problem, [time]) for time in nodes]
+        weights = jnp.stack([path.network.weights for path in paths])
+        moved, residuals, speeds = (np.asarray(part) for part in _observe(system, problem.student, weights))
         strides, total = np.diff(nodes), np.linalg.norm(speeds, axis=1)
         # the speed is a root of a sum of squared exponentials: convex, so that chords lie above it
         lengths = strides * (total[1:] + total[:-1]) / 2
@@ -188,7 +196,8 @@ class _KernelPath(NamedTuple):
         slopes = np.max(np.abs(np.asarray(system.slopes)), axis=1) * np.linalg.norm(np.asarray(problem.x), 2)
         residuals, speeds = residuals[:-1] + growth, speeds[:-1] + growth * slopes[None, :]
         units = np.minimum(moved[:-1], moved[1:]) + strides[:, None] * speeds
-        return cls(np.linalg.norm(moved[1:], axis=1), lengths, units, residuals, speeds)
+        converged = all(bool(path.converged) for path in paths)
+        return cls(np.linalg.norm(moved[1:], axis=1), lengths, units, residuals, speeds, converged)
 
 
 @eqx.filter_jit

@@ -112,7 +112,7 @@ class Constants(eqx.Module):
     r"""The numbers that bounds at finite width are made of, by the names of the book.
 
     ``budget`` is Δ, ``energy`` E(0), ``beta`` = B₁‖X‖, ``gamma`` = B₂ max‖x_i‖ ‖X‖, ``weights`` the \|b_k\|, ``lead``
-    the ‖φ_k - f_k(0)‖, ``trust`` what is assumed of the activation.
+    the ‖φ_k - f_k(0)‖, ``trust`` what is assumed of the activation, ``error`` how far a trained weight may be off.
     """
 
     energy: jax.Array
@@ -123,6 +123,7 @@ class Constants(eqx.Module):
     lead: jax.Array
     lam: jax.Array
     trust: Assumption
+    error: jax.Array
 
     @classmethod
     def of(cls, problem, horizon):
@@ -138,7 +139,9 @@ class Constants(eqx.Module):
         def within(movement):
             reach = jnp.maximum(start + longest * movement, jnp.finfo(x.dtype).tiny)
             slope, curvature = activation_suprema(student.activation, reach)
-            kind = "" if isinstance(student.activation, str) else " (their suprema from a grid, taken on trust)"
+            trust = Assumption("σ′, σ″ bounded", jnp.isfinite(slope + curvature))
+            if not isinstance(student.activation, str):
+                trust = Assumption("σ′, σ″ bounded by their suprema on a grid", None)
             return cls(
                 energy=energy,
                 budget=budget,
@@ -147,7 +150,8 @@ class Constants(eqx.Module):
                 weights=jnp.abs(student.output_weights),
                 lead=jnp.linalg.norm(problem.feature_gap, axis=1),
                 lam=lam,
-                trust=Assumption(f"σ′, σ″ bounded{kind}", True),
+                trust=trust,
+                error=0.1 * jnp.sqrt(jnp.finfo(x.dtype).eps) * (1 + jnp.max(jnp.abs(student.weights))),
             )
 
         # no weight vector moves by more than √(Δt), hence by more than the D_k(t) of the slopes met on that way
@@ -217,10 +221,12 @@ def weight_movement(problem: TransferProblem, times: ArrayLike) -> Bound:
     """
     times, constants = check_times(problem, times)
     start = problem.student.weights
-    moved = [jnp.max(jnp.linalg.norm(net.weights - start, axis=1)) for net in networks(problem, times)]
+    nets, followed = networks(problem, times)
+    moved = [jnp.max(jnp.linalg.norm(net.weights - start, axis=1)) for net in nets]
     value = jnp.max(constants.movements(times), axis=1)
     trivial = jnp.sqrt(constants.budget * times)
-    return Bound("weight movement", value, jnp.stack(moved), (constants.trust,), trivial=trivial)
+    assumptions = constants.trust, followed
+    return Bound("weight movement", value, jnp.stack(moved), assumptions, trivial=trivial, error=constants.error)
 
 
 def kernel_drift(problem: TransferProblem, times: ArrayLike) -> Bound:
@@ -272,13 +278,15 @@ def kernel_drift(problem: TransferProblem, times: ArrayLike) -> Bound:
     times, constants = check_times(problem, times)
     x, student = problem.x, problem.student
     before = tangent_kernel(student, x)
-    drift = [jnp.linalg.norm(tangent_kernel(net, x) - before, 2) for net in networks(problem, times)]
+    nets, followed = networks(problem, times)
+    drift = [jnp.linalg.norm(tangent_kernel(net, x) - before, 2) for net in nets]
     together = jnp.sqrt(jnp.sum(constants.weights**4) * constants.budget * times)
     alone = constants.movements(times) @ constants.weights**2
     value = 2 * constants.beta * constants.gamma * jnp.minimum(together, alone)
     trivial = jnp.maximum(jnp.linalg.norm(before, 2), student.a * constants.beta**2)
     trivial = jnp.broadcast_to(trivial, value.shape)
-    return Bound("kernel drift", value, jnp.stack(drift), (constants.trust,), trivial=trivial)
+    error = 2 * constants.beta * constants.gamma * student.a * constants.error
+    return Bound("kernel drift", value, jnp.stack(drift), (constants.trust, followed), trivial=trivial, error=error)
 
 
 def check_times(problem, times):
@@ -289,11 +297,20 @@ def check_times(problem, times):
 
 
 def networks(problem, times):
-    """The trained network at each time, in the order asked for; the flow goes on from each time to the next."""
-    clock, net, reached = np.asarray(times), problem.student, {0.0: problem.student}
+    """The trained network at each time, in the order asked for, and whether the gradient flow could be followed there.
+
+    The flow goes on from each time to the next.
+    """
+    clock, net, reached, converged = np.asarray(times), problem.student, {0.0: problem.student}, True
     distinct = np.unique(clock[clock > 0])
     for stride, time in zip(np.diff(distinct, prepend=0.0), distinct, strict=True):
         # the flow is autonomous: a student that starts where the last one stood takes the same path
         going_on = TransferProblem(net, problem.x, problem.y, problem.phi, lam=problem.lam)
-        net = reached[float(time)] = gradient_flow(going_on, [stride]).network
-    return [reached[float(time)] for time in clock]
+        path = gradient_flow(going_on, [stride])
+        net = reached[float(time)] = path.network
+        converged = converged & path.converged
+    return [reached[float(time)] for time in clock], network_followed(converged)
+
+
+def network_followed(converged):
+    return Assumption("gradient flow converged", converged)

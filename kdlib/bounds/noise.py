@@ -1,7 +1,7 @@
 r"""Bounds on what label noise does to the student: whom it beats, and how much of the noise it takes up.
 
-Labels are y = truth + ε with Eε = 0 and E εεᵀ = s² I; the teacher is fixed. The measured side is `noise_risk`, which
-goes through the projectors of all units.
+Labels are y = truth + ε with Eε = 0 and E εεᵀ = s² I; the teacher is fixed. Labels alone do not tell their noise: this
+assumption is taken on trust. The measured side is `noise_risk`, which goes through the projectors of all units.
 
 Book: chapter *Noisy labels*.
 """
@@ -17,6 +17,8 @@ from kdlib.problem import TransferProblem
 from kdlib.risk import noise_risk
 from kdlib.trajectory import check_problem_and_inputs
 from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
+
+_WHITE = Assumption("noise of mean 0 and covariance s²I, teacher chosen without it", None)
 
 
 def beats_teacher(problem: TransferProblem, truth: ArrayLike, noise: float | jax.Array) -> Bound:
@@ -57,13 +59,13 @@ def beats_teacher(problem: TransferProblem, truth: ArrayLike, noise: float | jax
     >>> print(kd.bounds.beats_teacher(problem, truth, 1.0))
     risk against the teacher's: measured 0.2 ≤ 0.25
     """
-    noise, error, risk, invertible = _setting(problem, truth, noise)
+    noise, error, risk, assumptions = _setting(problem, truth, noise)
     enough = 2 * error * problem.lam >= problem.student.a * (noise**2 - error)
     return Bound(
         "risk against the teacher's",
         error,
         risk,
-        (invertible, Assumption("λ ≥ a(s² - e²)/(2e²)", enough)),
+        (*assumptions, Assumption("λ ≥ a(s² - e²)/(2e²)", enough)),
     )
 
 
@@ -104,13 +106,13 @@ def beats_labels(problem: TransferProblem, truth: ArrayLike, noise: float | jax.
     >>> print(kd.bounds.beats_labels(problem, truth, 1.0))
     risk against the labels': measured 0.2 ≤ 1
     """
-    noise, error, risk, invertible = _setting(problem, truth, noise)
+    noise, error, risk, assumptions = _setting(problem, truth, noise)
     enough = problem.lam * (error - noise**2) <= 2 * problem.student.a * noise**2
     return Bound(
         "risk against the labels'",
         noise**2,
         risk,
-        (invertible, Assumption("λ(e² - s²) ≤ 2as²", enough)),
+        (*assumptions, Assumption("λ(e² - s²) ≤ 2as²", enough)),
     )
 
 
@@ -164,11 +166,12 @@ def noise_variance(problem: TransferProblem, noise: float | jax.Array) -> Bound:
     share = a * min(1.0, d / n) * least / (least + lam) ** 2
     measured = jnp.mean(noise_risk(problem, jnp.zeros(n, problem.x.dtype), noise).variance)
     value = noise**2 * jnp.minimum((a / (a + lam)) ** 2, share)
-    return Bound("noise in the student", value, measured, trivial=noise**2)
+    assumptions = Assumption("λ > 0", lam > 0), _WHITE
+    return Bound("noise in the student", value, measured, assumptions, trivial=noise**2)
 
 
 def _setting(problem, truth, noise):
-    """The noise checked, the teacher's mean squared error, the student's risk, and whether P̄ = aI."""
+    """The noise checked, the teacher's mean squared error, the student's risk; assumed are white noise and P̄ = aI."""
     check_problem_and_inputs(problem, None)
     if problem.phi is None:
         raise ValueError("problem: expected a teacher; got phi=None")
@@ -179,4 +182,4 @@ def _setting(problem, truth, noise):
     whole = jnp.min(values) >= (1 - 1e-6) * student.a
     later = eqx.tree_at(lambda problem: problem.x, problem, after(values, problem.x))
     risk = noise_risk(later, truth, noise).total
-    return noise, error, risk, Assumption("every H_k is invertible, λ > 0", whole & (problem.lam > 0))
+    return noise, error, risk, (_WHITE, Assumption("every H_k is invertible, λ > 0", whole & (problem.lam > 0)))

@@ -58,8 +58,8 @@ def slowest_rate(problem: TransferProblem) -> Bound:
     slowest rate: measured 0.5 ≥ 0.5
     """
     rate = decay_rates(checked(problem), 1)[0]
-    assumptions = (Assumption("λ > 0", problem.lam > 0),)
-    return Bound("slowest rate", problem.lam * kernel_eigenvalues(problem)[0], rate, assumptions, below=True)
+    value = problem.lam * kernel_eigenvalues(problem)[0]
+    return Bound("slowest rate", value, rate, (_transfer(problem),), below=True)
 
 
 def interlacing(problem: TransferProblem, thresholds: ArrayLike) -> Bound:
@@ -77,7 +77,8 @@ def interlacing(problem: TransferProblem, thresholds: ArrayLike) -> Bound:
     Returns
     -------
     Bound
-        Row 0 of ``measured``, shape (2, X), is the difference and at most n; row 1 is its negative and at most 0.
+        Row 0 of ``measured``, shape (2, X), is the difference and at most n; row 1 is its negative and at most 0. A
+        rate within rounding of a threshold is not over it.
 
     Raises
     ------
@@ -105,13 +106,16 @@ def interlacing(problem: TransferProblem, thresholds: ArrayLike) -> Bound:
     thresholds = real_array("thresholds", thresholds, (("X", None),))
     blocks = problem.lam * kernel_eigenvalues(problem)
     rates = decay_rates(problem, len(blocks))
-    above, alone = (jnp.sum(values[:, None] > thresholds[None, :], axis=0) for values in (rates, blocks))
+    # both counts of values equal to the threshold must be of one mind, whatever their rounding
+    over = jnp.where(thresholds > 0, (jnp.sqrt(jnp.abs(thresholds)) + _root_error(rates)) ** 2, thresholds)
+    above, alone = (jnp.sum(values[:, None] > over[None, :], axis=0) for values in (rates, blocks))
     above, alone = above.astype(thresholds.dtype), alone.astype(thresholds.dtype)
     n, nothing = jnp.full_like(above, len(problem.y)), jnp.zeros_like(above)
     return Bound(
         "rates over a threshold beside those of the units alone",
         jnp.stack([n, nothing]),
         jnp.stack([above - alone, alone - above]),
+        (_transfer(problem), Assumption("thresholds x ≥ 0", jnp.all(thresholds >= 0))),
         trivial=jnp.stack([len(blocks) - alone, nothing]),
     )
 
@@ -158,8 +162,9 @@ def energy_decay(problem: TransferProblem, times: ArrayLike) -> Bound:
     values, (start, least) = kernel_eigenvalues(problem), _first_and_least_energy(problem)
     bound = least + jnp.exp(-2 * problem.lam * values[0] * times) * (start - least)
     positive = len(values) == problem.student.width * len(problem.y)
-    assumptions = (Assumption("every H_k is positive definite", positive),)
-    return Bound("energy", bound, kernel_flow(problem, times).energies, assumptions, trivial=start)
+    assumptions = (_transfer(problem), Assumption("every H_k is positive definite", positive))
+    path = kernel_flow(problem, times)
+    return Bound("energy", bound, path.energies, assumptions, trivial=start, error=flow_error(path) * start)
 
 
 def equal_kernel_speedup(problem: TransferProblem, times: ArrayLike) -> Bound:
@@ -203,12 +208,13 @@ def equal_kernel_speedup(problem: TransferProblem, times: ArrayLike) -> Bound:
     rates = plain_spectrum(problem)[0]
     if len(rates) == 0:
         raise ValueError("problem: expected a student whose outputs can move; got output weights or kernels all zero")
-    path, end = kernel_flow(problem, times).outputs, fixed_point(problem).outputs
+    path, end = kernel_flow(problem, times), fixed_point(problem).outputs
     start = jnp.linalg.norm(problem.student(problem.x) - end)
     speed = (1 + problem.lam / a) * rates[0]
     assumptions = (Assumption("all units have the same kernel", _spread(problem) < 1e-8),)
-    measured = jnp.linalg.norm(path - end[None, :], axis=1)
-    return Bound("outputs from their limit", start * jnp.exp(-speed * times), measured, assumptions, trivial=start)
+    measured, error = jnp.linalg.norm(path.outputs - end[None, :], axis=1), flow_error(path) * problem.scale
+    value = start * jnp.exp(-speed * times)
+    return Bound("outputs from their limit", value, measured, assumptions, trivial=start, error=error)
 
 
 def small_transfer_rates(problem: TransferProblem) -> Bound:
@@ -261,7 +267,10 @@ def small_transfer_rates(problem: TransferProblem) -> Bound:
     rates = np.asarray(decay_rates(problem, len(poles)))
     count = len(slow)
     away = np.concatenate([1 - rates[:count] / slow, (rates[count:] - outputs) / outputs[0]])
-    return Bound("rates from their two time scales", jnp.full(away.shape, ratio), away, trivial=1.0)
+    error = 2 * np.sqrt(rates) * _root_error(rates) / np.append(slow, np.full(len(outputs), outputs[0]))
+    assumptions = (_transfer(problem), outputs_move(outputs))
+    value = jnp.full(away.shape, ratio)
+    return Bound("rates from their two time scales", value, away, assumptions, trivial=1.0, error=error)
 
 
 def slow_amplitude(problem: TransferProblem) -> Bound:
@@ -302,17 +311,39 @@ def slow_amplitude(problem: TransferProblem) -> Bound:
     slow modes in the outputs: measured 0.00146 ≤ 0.0094
     """
     _needs_transfer(problem)
-    count = len(kernel_eigenvalues(problem)) - len(output_rates(problem))
+    outputs = output_rates(problem)
+    count = len(kernel_eigenvalues(problem)) - len(outputs)
     if count == 0:
         raise ValueError("problem: expected more non-zero rates than those of the tangent kernel; got no slow mode")
     measured = jnp.linalg.norm(jnp.sum(slow_modes(problem, count).amplitudes, axis=0))
-    return Bound("slow modes in the outputs", slow_amplitude_bound(problem), measured, trivial=start_of_energy(problem))
+    value, trivial = slow_amplitude_bound(problem), start_of_energy(problem)
+    assumptions = (_transfer(problem), outputs_move(outputs))
+    return Bound("slow modes in the outputs", value, measured, assumptions, trivial=trivial)
 
 
 def _needs_transfer(problem):
     if not isinstance(problem, TransferProblem) or not is_concrete(problem.lam) or float(problem.lam) == 0:
         came = "lam=0" if isinstance(problem, TransferProblem) else type(problem).__name__
         raise ValueError(f"problem: expected a TransferProblem with lam > 0; got {came}")
+
+
+def _transfer(problem):
+    return Assumption("λ > 0", problem.lam > 0)
+
+
+def outputs_move(rates):
+    """Whether there are non-zero eigenvalues of H̄."""
+    return Assumption("some b_k H_k ≠ 0", len(rates) > 0)
+
+
+def flow_error(path):
+    """The accuracy of a kernel flow, relative to its start: what it says itself, and rounding."""
+    return path.error + 1e3 * jnp.finfo(path.error.dtype).eps
+
+
+def _root_error(rates):
+    """The accuracy of √μ for each rate μ: rounding of the largest, for they are the singular values of one matrix."""
+    return 16 * np.finfo(rates.dtype).eps * np.sqrt(rates[-1])
 
 
 @eqx.filter_jit

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.bounds.bound import Bound
+from kdlib.bounds.bound import Assumption, Bound
 from kdlib.limit import fixed_point
 from kdlib.problem import TransferProblem
 from kdlib.tickets import greedy_order, smallest_ticket
@@ -66,4 +66,5 @@ def units_needed(problem: TransferProblem, loss: float | jax.Array) -> Bound:
     weight = np.sort(b**2)[::-1].cumsum()
     reached = share >= size - (1 + weight / float(problem.lam)) * loss * float(problem.scale) - 1e-12 * size
     value = 1 + int(np.argmax(reached)) if reached.any() else b.size
-    return Bound("units of a ticket", jnp.asarray(float(value)), float(measured), below=True, trivial=1.0)
+    assumptions = (Assumption("λ > 0", problem.lam > 0),)
+    return Bound("units of a ticket", jnp.asarray(float(value)), float(measured), assumptions, below=True, trivial=1.0)

@@ -7,8 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.bounds.bound import Bound
-from kdlib.bounds.rates import kernel_eigenvalues, output_rates, slow_amplitude_bound, start_of_energy
+from kdlib.bounds.bound import Assumption, Bound
+from kdlib.bounds.rates import (
+    flow_error,
+    kernel_eigenvalues,
+    output_rates,
+    outputs_move,
+    slow_amplitude_bound,
+    start_of_energy,
+)
 from kdlib.characteristic import checked
 from kdlib.limit import fixed_point
 from kdlib.problem import TransferProblem
@@ -36,7 +43,8 @@ def time_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array) -> B
     Returns
     -------
     Bound
-        ``value`` and ``measured`` scalars, gradient-flow times; ``measured`` from :func:`kdlib.kernel_flow`, to 1 %.
+        ``value`` and ``measured`` scalars, gradient-flow times; ``measured`` from :func:`kdlib.kernel_flow`, to 1 %,
+        for a δ that is above the accuracy of that flow.
 
     Raises
     ------
@@ -56,21 +64,24 @@ def time_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array) -> B
     time to accuracy: measured 2.22 ≤ 4.79
     """
     tolerance = _tolerance(problem, accuracy)
-    start, kappa = start_of_energy(problem), output_rates(problem)[0]
+    start, outputs = start_of_energy(problem), output_rates(problem)
     slowest, slow = problem.lam * kernel_eigenvalues(problem)[0], slow_amplitude_bound(problem)
     through_all = jnp.where(slowest > 0, jnp.log(start / tolerance) / jnp.where(slowest > 0, slowest, 1.0), jnp.inf)
     room = tolerance - slow
-    through_fast = jnp.where(room > 0, jnp.log(start / jnp.where(room > 0, room, 1.0)) / kappa, jnp.inf)
+    through_fast = jnp.where(room > 0, jnp.log(start / jnp.where(room > 0, room, 1.0)) / outputs[0], jnp.inf)
     value = jnp.maximum(jnp.minimum(through_all, through_fast), 0.0)
     end = fixed_point(problem).outputs
 
-    fastest = float(largest_rate(problem).value)
+    fastest, errors = float(largest_rate(problem).value), []
 
     def distance(times):
-        return np.linalg.norm(np.asarray(kernel_flow(problem, times).outputs - end[None, :]), axis=1)
+        path = kernel_flow(problem, times)
+        errors.append(float(flow_error(path)))
+        return np.linalg.norm(np.asarray(path.outputs - end[None, :]), axis=1)
 
     measured = _last_above(distance, float(tolerance), 1e-6 / fastest, 4 * float(value))
-    return Bound("time to accuracy", value, measured)
+    seen = Assumption("δ above the accuracy of the kernel flow", accuracy > max(errors))
+    return Bound("time to accuracy", value, measured, (outputs_move(outputs), seen))
 
 
 def iterations_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array) -> Bound:
@@ -118,20 +129,28 @@ def iterations_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array
     [146.  75.]
     """
     tolerance, start = float(_tolerance(problem, accuracy)), float(start_of_energy(problem))
-    modes = slow_modes(problem, len(kernel_eigenvalues(problem)) if problem.lam > 0 else len(output_rates(problem)))
+    outputs = output_rates(problem)
+    modes = slow_modes(problem, len(kernel_eigenvalues(problem)) if problem.lam > 0 else len(outputs))
     rates, amplitudes = np.asarray(modes.rates, float), np.asarray(modes.amplitudes, float)
-    values, counts = [], []
-    for step in (1 / rates[-1], 2 / (rates[-1] + rates[0])):
-        factors = 1 - step * rates
-        slowness = -np.log1p(-min(step * rates[0], 2 - step * rates[-1])) if rates[0] < rates[-1] else np.inf
-        values.append(max(np.ceil(np.log(max(start, 1e-300) / tolerance) / slowness), 1.0))
+    slowest, fastest = rates[0], rates[-1]
+    values, counts, stable = [], [], []
+    for other in (fastest, slowest):
+        # η = 2/(λ_max + other), and 1 - |1 - ημ| to its last digit, however near to 0 or to 2 the step brings ημ
+        lost = 2 / (fastest + other) * np.minimum(rates, fastest - rates + other)
+        with np.errstate(divide="ignore"):
+            decay = np.maximum(np.log1p(-np.minimum(lost, 1.0)), -1e3)  # finite, for 0 steps lose nothing
+        signs = np.where(rates > fastest - rates + other, -1.0, 1.0)
+        values.append(max(np.ceil(np.log(max(start, 1e-300) / tolerance) / -np.max(decay)), 1.0))
 
-        def distance(steps, factors=factors):
-            return np.linalg.norm(factors ** np.floor(steps)[:, None] @ amplitudes, axis=1)
+        def distance(steps, decay=decay, signs=signs):
+            steps = np.floor(steps)[:, None]
+            return np.linalg.norm(signs**steps * np.exp(steps * decay) @ amplitudes, axis=1)
 
         last = _last_above(distance, tolerance, 1.0, 4 * values[-1])
         counts.append(np.floor(last) + 1 if distance(np.array([last]))[0] > tolerance else 0.0)
-    return Bound("steps to accuracy", jnp.asarray(values), jnp.asarray(counts))
+        stable.append(np.max(decay) < 0)
+    assumptions = outputs_move(outputs), Assumption("steps below 2/λ_max", all(stable))
+    return Bound("steps to accuracy", jnp.asarray(values), jnp.asarray(counts), assumptions)
 
 
 def _tolerance(problem, accuracy):
