@@ -366,8 +366,10 @@ def _woodbury(system, s, vector):
             slopes, part = unit
             _, sigma, right = unit_factors(system.x, slopes)
             inside = right @ part
-            change = jnp.where(sigma > 0, response(sigma, s, system.lam) - away, 0.0) * inside
-            return away * part + change @ right
+            # a unit that moves in every direction leaves nothing: no rounding of that, over a small s
+            beyond = jnp.where((sigma.size == part.size) & jnp.all(sigma > 0), 0.0, away)
+            change = jnp.where(sigma > 0, response(sigma, s, system.lam) - beyond, 0.0) * inside
+            return beyond * part + change @ right
 
         return over_units(inverse, (system.slopes, vector))
 

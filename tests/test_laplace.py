@@ -86,6 +86,17 @@ def test_at_zero_stands_the_limit():
     np.testing.assert_allclose(np.ravel(kd.resolvent(problem, 0.0, vector)), pseudo, atol=1e-8)
 
 
+def test_the_resolvent_keeps_its_digits_beside_rates_far_from_s():
+    """Units that move in every direction, s a millionth of a millionth of their rates: nothing is of size 1/s."""
+    x = 1e6 * np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    student = kd.TwoLayerNetwork(np.full((2, 2), 1e-6), np.ones(2))
+    problem = kd.TransferProblem(student, x, np.ones(3), student.features(x), lam=0.5)
+    vector, s = np.array([[1.0, -2.0], [0.5, 3.0]]), 1e-3 * (1 + 1j)
+    dense = Dense(np.asarray(student.weights), np.ones(2), "tanh", x, np.ones(3), np.asarray(problem.phi), 0.5)
+    solved = np.linalg.solve(s * np.eye(4) + dense.a.T @ dense.a, vector.ravel())
+    np.testing.assert_allclose(np.ravel(kd.resolvent(problem, s, vector)), solved, rtol=1e-8)
+
+
 def test_derivatives_are_those_of_the_matrix_where_singular_values_coincide():
     # a dead unit and a circle of samples: singular values that coincide, and some that are 0
     data = kd.datasets.circle(6)
