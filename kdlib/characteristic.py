@@ -17,7 +17,7 @@ import numpy as np
 from kdlib.kernels import rank_tolerance, tangent_kernel
 from kdlib.linear_system import LinearSystem, ShiftedInverse, sum_of_outer
 from kdlib.problem import TransferProblem
-from kdlib.validation import ArrayLike, non_negative
+from kdlib.validation import ArrayLike, known_now, non_negative
 
 
 def count_above(problem: TransferProblem, x: ArrayLike) -> int:
@@ -39,7 +39,7 @@ def count_above(problem: TransferProblem, x: ArrayLike) -> int:
     Raises
     ------
     ValueError
-        If ``problem`` is not a TransferProblem, or x is negative or not finite.
+        If ``problem`` is not a TransferProblem, or x is negative or not finite; for traced arrays.
 
     Notes
     -----
@@ -53,7 +53,8 @@ def count_above(problem: TransferProblem, x: ArrayLike) -> int:
     >>> [kd.count_above(problem, x) for x in (0.1, 1.0, 2.0)]
     [3, 1, 0]
     """
-    system, x = LinearSystem.of(checked(problem)), float(non_negative("x", x))
+    known_now("x", x, "since they decide how many rates are above")
+    system, x = LinearSystem.of(known(problem)), float(non_negative("x", x))
     if problem.lam == 0:
         values = plain_spectrum(problem)[0]
         return int(np.sum(values > x))
@@ -78,7 +79,7 @@ def characteristic_values(problem: TransferProblem) -> jax.Array:
     Raises
     ------
     ValueError
-        If ``problem`` is not a TransferProblem.
+        If ``problem`` is not a TransferProblem; for traced arrays.
 
     Warns
     -----
@@ -98,7 +99,7 @@ def characteristic_values(problem: TransferProblem) -> jax.Array:
     >>> print(kd.characteristic_values(problem).round(6))
     [-0.5 -0.5 -1.5]
     """
-    system = LinearSystem.of(checked(problem))
+    system = LinearSystem.of(known(problem))
     if problem.lam == 0:
         return -jnp.asarray(plain_spectrum(problem)[0], problem.x.dtype)
     poles, columns = reduced(pseudo_inverse(system))
@@ -115,6 +116,12 @@ def characteristic_values(problem: TransferProblem) -> jax.Array:
 def checked(problem):
     if not isinstance(problem, TransferProblem):
         raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
+    return problem
+
+
+def known(problem):
+    """The problem, checked, of values that are known: traced ones say nothing about ranks."""
+    known_now("problem", checked(problem), "since they decide how many rates there are")
     return problem
 
 

@@ -19,7 +19,7 @@ from kdlib.kernels import range_eigh, tangent_kernel
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import check_problem_and_inputs
-from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
+from kdlib.validation import ArrayLike, is_concrete, known_now, non_negative, real_array
 
 
 class Alignment(eqx.Module):
@@ -280,11 +280,11 @@ def best_stopping_time(problem: TransferProblem, truth: ArrayLike, noise: float 
     Raises
     ------
     ValueError
-        For a wrong shape, values that are not finite, or a negative noise.
+        For a wrong shape, values that are not finite, a negative noise, or traced arrays.
 
     Notes
     -----
-    For concrete arrays. Modes below ``10 n eps`` of the largest eigenvalue count as never learnt. The risk at other
+    Modes below ``10 n eps`` of the largest eigenvalue count as never learnt. The risk at other
     inputs and at any time is :func:`noise_risk`.
 
     Examples
@@ -301,6 +301,8 @@ def best_stopping_time(problem: TransferProblem, truth: ArrayLike, noise: float 
 
     check_problem_and_inputs(problem, None)
     truth = real_array("truth", truth, (("n", problem.x.shape[0]),))
+    for name, value in (("problem", problem), ("truth", truth), ("noise", noise)):
+        known_now(name, value, "since the best time is searched for")
     noise = float(non_negative("noise", noise))
     rates, modes = (np.asarray(part) for part in _modes(tangent_kernel(problem.student, problem.x)))
     squares = (modes.T @ np.asarray(truth - problem.student(problem.x))) ** 2

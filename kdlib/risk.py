@@ -18,7 +18,7 @@ from kdlib.kernels import range_eigh, tangent_kernel
 from kdlib.posterior import LabelMap
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import check_problem_and_inputs, kernel_flow
-from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
+from kdlib.validation import ArrayLike, is_concrete, known_now, non_negative, real_array
 
 
 class Risk(eqx.Module):
@@ -122,7 +122,8 @@ def noise_risk(
     Raises
     ------
     ValueError
-        For a wrong shape, values that are not finite, a negative noise or time, or ``at`` without ``truth_at``.
+        For a wrong shape, values that are not finite, a negative noise or time, a traced time, or ``at`` without
+        ``truth_at``.
 
     Notes
     -----
@@ -163,6 +164,7 @@ def _judged(problem, truth, at, truth_at):
 
 def _stop(time):
     real_array("time", time, (), finite=False)
+    known_now("time", time, "since it decides how the risk is found")
     time = float(time)  # of what came: under jit every new array is traced
     if math.isnan(time) or time < 0:
         raise ValueError(f"time: expected a time that is at least 0, inf allowed; got {time}")
@@ -298,11 +300,11 @@ def optimal_strength(
     Raises
     ------
     ValueError
-        For a wrong shape, values that are not finite, a negative noise, or ``at`` without ``truth_at``.
+        For a wrong shape, values that are not finite, a negative noise, ``at`` without ``truth_at``, or traced arrays.
 
     Notes
     -----
-    For concrete arrays. The teacher must not have been trained on the labels whose noise this is.
+    The teacher must not have been trained on the labels whose noise this is.
 
     Examples
     --------
@@ -316,6 +318,9 @@ def optimal_strength(
     from scipy.optimize import minimize_scalar
 
     inputs, truth, goal = _judged(problem, truth, at, truth_at)
+    searched = ("problem", problem), ("truth", truth), ("noise", noise), ("at", inputs), ("truth_at", goal)
+    for name, value in searched:
+        known_now(name, value, "since the best strength is searched for")
     noise = float(non_negative("noise", noise))
     labels = LabelMap.of(problem, inputs)
     modes, values = np.asarray(labels.modes), np.asarray(labels.values)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.characteristic import checked, count, plain_spectrum, poles_of, pseudo_inverse, reduced
+from kdlib.characteristic import count, known, plain_spectrum, poles_of, pseudo_inverse, reduced
 from kdlib.limit import fixed_point
 from kdlib.linear_system import LinearSystem
 from kdlib.problem import TransferProblem
@@ -90,7 +90,7 @@ def decay_rates(problem: TransferProblem, k: int) -> jax.Array:
     Raises
     ------
     ValueError
-        If ``problem`` is not a TransferProblem, or k is not an integer from 1 to rank(M).
+        If ``problem`` is not a TransferProblem, or k is not an integer from 1 to rank(M); for traced arrays.
 
     Warns
     -----
@@ -103,8 +103,7 @@ def decay_rates(problem: TransferProblem, k: int) -> jax.Array:
     inertia then counts whether one was passed over, as a single starting vector sees of a multiple eigenvalue one copy
     only. Small problems, and λ = 0, go through dense factors. One factorization costs O(m·n²·min(n, d)) flops, a step
     O(m·d·(n + min(n, d))); memory O(m(n + d) + m·d·min(n, d)) and 2k + 32 vectors of size m·d. The residual
-    ‖Mz - μz‖ of each mode is a few roundings of λ_max(M): :func:`slow_modes` returns it. Needs concrete arrays, not
-    traced ones.
+    ‖Mz - μz‖ of each mode is a few roundings of λ_max(M): :func:`slow_modes` returns it.
 
     References
     ----------
@@ -120,7 +119,7 @@ def decay_rates(problem: TransferProblem, k: int) -> jax.Array:
     >>> print(kd.decay_rates(problem, 3).round(6))
     [0.5 0.5 1.5]
     """
-    return jnp.asarray(_slowest(checked(problem), k)[0], problem.x.dtype)
+    return jnp.asarray(_slowest(known(problem), k)[0], problem.x.dtype)
 
 
 def slow_modes(problem: TransferProblem, k: int) -> SlowModes:
@@ -161,7 +160,7 @@ def slow_modes(problem: TransferProblem, k: int) -> SlowModes:
     >>> print(kd.slow_modes(problem, 3).visible)
     [False False  True]
     """
-    rates, modes = _slowest(checked(problem), k)
+    rates, modes = _slowest(known(problem), k)
     dtype, limit = problem.x.dtype, fixed_point(problem).displacement
     return _described(LinearSystem.of(problem), jnp.asarray(rates, dtype), jnp.asarray(modes, dtype), limit)
 
@@ -181,7 +180,7 @@ def largest_rate(problem: TransferProblem) -> LargestRate:
     Raises
     ------
     ValueError
-        If ``problem`` is not a TransferProblem.
+        If ``problem`` is not a TransferProblem; for traced arrays.
 
     Notes
     -----
@@ -195,7 +194,7 @@ def largest_rate(problem: TransferProblem) -> LargestRate:
     >>> print(kd.largest_rate(problem).value.round(6))
     1.5
     """
-    system, shape = LinearSystem.of(checked(problem)), problem.student.weights.shape
+    system, shape = LinearSystem.of(known(problem)), problem.student.weights.shape
     if problem.lam == 0:
         rates, vectors = plain_spectrum(problem)
         mode = _pulled_back(system, rates[-1:], vectors[:, -1:])

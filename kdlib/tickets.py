@@ -16,7 +16,7 @@ from kdlib.limit import fixed_point
 from kdlib.linear_system import LinearSystem, after, over_units, range_and_inverse
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
-from kdlib.validation import ArrayLike, is_concrete, non_negative
+from kdlib.validation import ArrayLike, is_concrete, known_now, non_negative
 
 _OUTPUTS = ("keep", "rescale")
 
@@ -142,7 +142,7 @@ def smallest_ticket(
     Raises
     ------
     ValueError
-        As :func:`ticket_losses`; if no beginning of the order is good enough.
+        As :func:`ticket_losses`; if no beginning of the order is good enough; for traced arrays.
 
     Notes
     -----
@@ -156,6 +156,8 @@ def smallest_ticket(
     >>> print(kd.smallest_ticket(problem, 0.2, [3, 2, 1, 0]))
     [3 2 1]
     """
+    for name, value in (("problem", problem), ("loss", loss), ("order", order)):
+        known_now(name, value, "since they decide how many units there are")
     loss = float(non_negative("loss", loss))
     losses = np.asarray(ticket_losses(problem, order, output=output))
     fits = np.flatnonzero(losses <= loss)

@@ -13,7 +13,7 @@ import numpy as np
 
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs
-from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
+from kdlib.validation import ArrayLike, is_concrete, known_now, real_array, time_array
 
 _MOST_STEPS = 100_000
 
@@ -172,7 +172,7 @@ def gradient_descent(
     Raises
     ------
     ValueError
-        Unless step_size > 0 and steps are whole numbers that are at least 0.
+        Unless step_size > 0 and steps are whole numbers that are at least 0, and not traced.
 
     Warns
     -----
@@ -196,6 +196,7 @@ def gradient_descent(
     step_size = real_array("step_size", step_size, ())
     if is_concrete(step_size) and not float(step_size) > 0:
         raise ValueError(f"step_size: expected a number greater than 0; got {float(step_size)}")
+    known_now("steps", steps, "since the program is as long as they say")
     try:
         steps = np.asarray(steps)
     except ValueError as error:
