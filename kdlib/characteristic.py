@@ -102,7 +102,8 @@ def characteristic_values(problem: TransferProblem) -> jax.Array:
     system = LinearSystem.of(known(problem))
     if problem.lam == 0:
         return -jnp.asarray(plain_spectrum(problem)[0], problem.x.dtype)
-    poles, columns = reduced(pseudo_inverse(system))
+    # in 64 bits whatever they are kept in: brackets around the roots are narrower than 32 bits can tell
+    poles, columns = (np.asarray(part, float) for part in reduced(pseudo_inverse(system)))
     values = _roots(poles, columns) if len(poles) else poles
     trace = np.sum(poles) + np.sum(columns**2)
     if not np.isclose(np.sum(values), trace, rtol=1e-8):
@@ -186,7 +187,6 @@ def _roots(poles, columns):
 
     # what is closer to a pole than this is taken to be at it
     beside = 1e-10
-    poles = np.asarray(poles, float)
     ordered = np.sort(poles)
     apart = np.diff(ordered) > 4 * beside * ordered[:-1]
     first, last = ordered[np.append(True, apart)], ordered[np.append(apart, True)]

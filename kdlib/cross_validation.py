@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdlib.kernels import range_eigh
+from kdlib.kernels import range_eigh, rank_tolerance
 from kdlib.limit import carried_error
 from kdlib.linear_system import LinearSystem
 from kdlib.problem import TransferProblem
@@ -75,6 +75,10 @@ def _left_out(problem, strengths):
     system = LinearSystem.of(problem)
     mean, bracket, _ = carried_error(system)
     values, vectors = range_eigh(mean, jnp.sum(system.output_weights**2))
+    # rounding puts a trace of what no unit sees into samples that all of it misses: a small λ would show it alone
+    unseen = values[None, :] == 0
+    missed = jnp.linalg.norm(jnp.where(unseen, vectors, 0.0), axis=1) <= rank_tolerance(values.dtype, values.size)
+    vectors = jnp.where(unseen & missed[:, None], 0.0, vectors)
     shrink = strengths[:, None] / (strengths[:, None] + values[None, :])
     errors = (shrink * (vectors.T @ bracket)[None, :]) @ vectors.T
     return problem.y[None, :] - errors / (shrink @ (vectors**2).T)

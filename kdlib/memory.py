@@ -265,7 +265,9 @@ def _read(system, readout, times, ends, states, solutions):
     dtype, n, lam = system.x.dtype, system.x.shape[0], system.lam
     starts = jnp.concatenate([jnp.zeros(1, dtype), ends[:-1]])
     where = jnp.minimum(jnp.searchsorted(ends, times), ends.shape[0] - 1)
-    steps, thetas = (ends - starts)[where], (times - starts[where]) / (ends - starts)[where]
+    steps = (ends - starts)[where]
+    # the first panels of a short horizon are shorter than any number
+    thetas = jnp.where(steps > 0, (times - starts[where]) / jnp.where(steps > 0, steps, 1.0), 0.0)
     latest = jnp.argmax(times)
     system = system.after(solutions)
 

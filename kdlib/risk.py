@@ -188,21 +188,23 @@ def _without_teacher(problem, inputs, truth, time):
 
 
 def _column_by_column(problem, inputs, truth, time):
-    """The flow answers y ↦ f(t) once for the truth, and once for a unit error of every label without a teacher."""
+    """The flow answers y ↦ f(t) once for the truth, and once for an error of every label without a teacher."""
     student, x = problem.student, problem.x
     features, n = student.features(x), x.shape[0]
+    # an error as large as the outputs at the start, that it keeps its digits beside them
+    start, size = student(inputs), jnp.maximum(1.0, problem.scale)
 
     def outputs(flow):
         y, taught = flow
         phi = jnp.where(taught, problem.phi, features)
         return kernel_flow(TransferProblem(student, x, y, phi, lam=problem.lam), [time], at=inputs).outputs[0]
 
-    flows = jnp.concatenate([truth[None], student(x)[None] + jnp.eye(n, dtype=x.dtype)]), jnp.arange(n + 1) == 0
+    flows = jnp.concatenate([truth[None], student(x)[None] + size * jnp.eye(n, dtype=x.dtype)]), jnp.arange(n + 1) == 0
     if is_concrete(*jax.tree.leaves((problem, inputs, flows))):
         found = jnp.stack([outputs(flow) for flow in zip(*flows)])
     else:
         found = jax.lax.map(outputs, flows)
-    return found[0], (found[1:] - student(inputs)[None]).T
+    return found[0], (found[1:] - start[None]).T / size
 
 
 def inverse_variance_strength(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve
 
-from kdlib.limit import fixed_point
+from kdlib.limit import fixed_point, inverse_on_range
 from kdlib.linear_system import LinearSystem, after, over_units, range_and_inverse
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
@@ -305,7 +305,10 @@ def _losses(problem, full, order, factors):
         *parts, factor = unit
         basis, share = _basis_and_share(x, *parts)
         mean, told = total[0] + parts[1] ** 2 * basis @ basis.T, total[1] + share
-        return (mean, told), jnp.linalg.norm(full - _end(problem, mean, told, factor)) / problem.scale
+        # on the range of P̄ and beyond it apart, that a small λ meets no rounding
+        inverse = inverse_on_range(factor**2 * mean, problem.lam, factor**2 * jnp.sum(problem.student.output_weights**2))
+        end = factor * told + factor**2 * mean @ (inverse @ (problem.y - factor * told))
+        return (mean, told), jnp.linalg.norm(full - end) / problem.scale
 
     n = full.size
     start = jnp.zeros((n, n), full.dtype), jnp.zeros(n, full.dtype)

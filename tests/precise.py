@@ -96,6 +96,12 @@ class Precise:
             own = self.jacobian[k * self.n : (k + 1) * self.n, :]
             return own * own.T
 
+    def unit_rates(self, k):
+        """The positive eigenvalues of H_k."""
+        with mp.workdps(DIGITS):
+            values = mp.eigsy(self.unit_kernel(k), eigvals_only=True)
+            return [value for value in values if max(values) > 0 and value > _ZERO * max(values)]
+
     def over_units(self, function, vectors=None):
         """Σ b_k² F(H_k) for a function F on the positive eigenvalues, or Σ b_k F(H_k) u_k for vectors u_k."""
         with mp.workdps(DIGITS):

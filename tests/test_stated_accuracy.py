@@ -35,6 +35,9 @@ class Case:
         self.scale = float(self.precise.scale)
         self.size = max(self.scale, float(mp.norm(self.precise.features)), float(np.linalg.norm(self.arrays[5])))
         self.decided = lam > 0 or self.precise.rate_spread >= DECIDABLE[dtype]
+        self.spread = max(
+            [1.0, *(float(mp.sqrt(max(h) / min(h))) for h in map(self.precise.unit_rates, range(shape[0])) if h)]
+        )
         self.rate = float(max(self.precise.rates)) or 1.0
         self.truth = np.cos(np.arange(shape[1])).astype(dtype)
 
@@ -148,7 +151,17 @@ def solved(case, s):
 
 def resolvent(case):
     for s in points(case):
-        yield apart(np.ravel(kd.resolvent(case.problem, s)), floats(solved(case, s)))
+        exact = floats(solved(case, s))
+        # φ - f(0) comes with the rounding of its parts
+        gap = float(mp.sqrt(mp.fsum(mp.norm(part) ** 2 for part in case.precise.gaps)))
+        yield apart(np.ravel(kd.resolvent(case.problem, s)), exact, np.linalg.norm(exact) * max(1.0, case.size / gap))
+        with mp.workdps(DIGITS):
+            vector = np.cos(np.arange(len(case.precise.force))).astype(case.dtype)
+            inverse = applied(case.precise.rates, case.precise.modes, lambda rate: 1 / (precisely(s) + rate) - 1 / precisely(s))
+            moved = inverse * mp.matrix([mp.mpf(float(part)) for part in vector])
+            exact = floats(moved + mp.matrix([mp.mpf(float(part)) / precisely(s) for part in vector]))
+        found = kd.resolvent(case.problem, s, vector.reshape(case.arrays[0].shape))
+        yield apart(np.ravel(found), exact, np.linalg.norm(vector) / abs(s))
 
 
 def output_transform(case):
@@ -293,12 +306,13 @@ def ticket_losses(case):
                 yield abs(float(loss) - np.linalg.norm(full - floats(end).ravel()) / case.scale) * case.scale / case.size
 
 
-def stationary(risk, found, low, high):
+def stationary(risk, found):
     """How far the minimiser next to ``found`` is, relative to it."""
     with mp.workdps(DIGITS):
-        slope = lambda z: mp.diff(risk, z)  # noqa: E731
+        middle = mp.log(found)
+        slope = lambda z: mp.diff(lambda z: risk(mp.exp(z)), z)  # noqa: E731
         for width in 10.0 ** np.arange(-14, 0):
-            below, above = slope(found * (1 - mp.mpf(width))), slope(found * (1 + mp.mpf(width)))
+            below, above = slope(middle - mp.mpf(width)), slope(middle + mp.mpf(width))
             if below <= 0 <= above:
                 return width
     return 1.0
@@ -319,7 +333,7 @@ def optimal_strength(case):
         lam = mp.mpf(float(found.lam)) if np.isfinite(found.lam) else mp.mpf(10) ** 30
         yield abs(float(found.risk) - float(risk(lam))) / max(float(found.carried), 0.25)
     if 0 < found.lam < np.inf:
-        yield 1j * stationary(risk, lam, 0, 0)
+        yield 1j * stationary(risk, lam)
 
 
 def best_stopping_time(case):
@@ -336,7 +350,7 @@ def best_stopping_time(case):
         time = mp.mpf(float(found.time))
         yield abs(float(found.risk) - float(risk(time))) / max(float(risk(0)), 0.25)
     if 0 < found.time < np.inf:
-        yield 1j * stationary(risk, time, 0, 0)
+        yield 1j * stationary(risk, time)
 
 
 def alignment(case):
@@ -386,7 +400,9 @@ def trained_teacher(case):
 
 def kernel_machine_teacher(case):
     weights, signs, activation, x, y, embedding, _ = case.arrays
-    ridge, precise = case.dtype(0.1), case.precise
+    precise = case.precise
+    size = np.linalg.norm(embedding.astype(float) * floats(mp.matrix(precise.b)).reshape(-1, 1), 2) ** 2
+    ridge = case.dtype(size / 10)
     machine = kd.kernel_machine_teacher(case.problem.student, x, y, embedding, ridge=ridge)
     with mp.workdps(DIGITS):
         z = mp.matrix(embedding.tolist())
