@@ -88,8 +88,10 @@ def characteristic_values(problem: TransferProblem) -> jax.Array:
 
     Notes
     -----
-    Relative accuracy about 1e-10. About ten eigenvalue problems of size n for each value: for ranks up to a thousand
-    or so. The number of values is that of Sylvester's inertia counts beside each pole.
+    A value -μ is accurate to 1e-9 in 64-bit, 1e-5 in 32-bit, relative to :math:`\sqrt{\mu\,\lambda_{\max}(M)}` (at λ =
+    0 to λ_max): what is closer to a pole than 1e-10 is taken to be at it. About ten eigenvalue problems of size n for
+    each value: for ranks up to a thousand or so. The number of values is that of Sylvester's inertia counts beside each
+    pole.
 
     Examples
     --------

@@ -45,7 +45,9 @@ def leave_one_out(problem: TransferProblem, strengths: ArrayLike) -> jax.Array:
     Notes
     -----
     Exact, from one eigendecomposition: no student is fitted again. A label on which the *teacher* was trained has not
-    been left out.
+    been left out. Accurate to 1e-9 in 64-bit, 1e-4 in 32-bit, relative to the larger of ‖y‖ and the norms of outputs
+    and features, for units' singular values within the spread of :func:`fixed_point`. At strengths below 1e-6 a
+    (32-bit: 1e-2 a) a sample that the units all but miss loses more.
 
     References
     ----------

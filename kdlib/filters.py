@@ -114,7 +114,9 @@ def alignment(net: TwoLayerNetwork, x: ArrayLike, vector: ArrayLike) -> Alignmen
 
     Notes
     -----
-    One eigendecomposition, n³. Where eigenvalues coincide, only the sum of their shares is determined.
+    One eigendecomposition, n³. Where eigenvalues coincide, only the sum of their shares is determined. Rates are
+    accurate to 1e-11 in 64-bit, 1e-5 in 32-bit, relative to the largest; cumulative shares to as much divided by the
+    gap to the next rate, relative to the largest.
 
     Examples
     --------
@@ -157,6 +159,10 @@ def early_stopping_filter(rates: ArrayLike, time: float | jax.Array) -> jax.Arra
     ValueError
         For negative rates or a negative or missing time.
 
+    Notes
+    -----
+    Relative error of each share 1e-14 in 64-bit, 1e-6 in 32-bit.
+
     Examples
     --------
     >>> import kdlib as kd
@@ -190,6 +196,10 @@ def ridge_filter(rates: ArrayLike, gamma: float | jax.Array) -> jax.Array:
     ------
     ValueError
         For negative rates or a negative strength.
+
+    Notes
+    -----
+    Relative error of each share 1e-14 in 64-bit, 1e-6 in 32-bit.
 
     Examples
     --------
@@ -227,7 +237,9 @@ def spectral_fit(problem: TransferProblem, filter: Callable, *, at: ArrayLike | 
 
     Notes
     -----
-    Modes with eigenvalues below ``10 n eps`` of the largest are left out.
+    Modes with eigenvalues below ``10 n eps`` of the largest are left out. On the training data, with a ridge of a tenth
+    of the largest eigenvalue, accurate to 1e-13 in 64-bit, 1e-5 in 32-bit, relative to max(‖y‖, ‖f(0)‖); filters that
+    learn slower modes lose digits as their q(μ)/μ grows.
 
     Examples
     --------
@@ -275,7 +287,9 @@ def best_stopping_time(problem: TransferProblem, truth: ArrayLike, noise: float 
     Returns
     -------
     StoppingTime
-        ``time`` to about 1e-6, ``risk`` to about 1e-12, relative; the global minimum as far as the grid can tell.
+        The risk is accurate to 1e-12 in 64-bit, 1e-5 in 32-bit, relative to the larger of the risk at time 0 and s²;
+        the time to 1e-6 in 64-bit, 1e-4 in 32-bit, where the lowest point is deep enough to tell. It is the global
+        minimum as far as the grid can tell.
 
     Raises
     ------

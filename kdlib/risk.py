@@ -128,8 +128,11 @@ def noise_risk(
     Notes
     -----
     The limit, and λ = 0 at any time, cost one decomposition. A finite time with λ > 0 costs n + 1 runs of
-    `kernel_flow`: for n up to a few hundred. A teacher that was trained on the same noisy labels is not fixed; then
-    the answer is not its student's risk. A λ traced by ``jit`` or ``grad`` is taken to be positive.
+    `kernel_flow`: for n up to a few hundred. A teacher that was trained on the same noisy labels is not fixed; then the
+    answer is not its student's risk. A λ traced by ``jit`` or ``grad`` is taken to be positive. On the training data
+    accurate to 1e-9 in 64-bit, 1e-4 in 32-bit, for units' singular values within the spread of :func:`fixed_point`; at
+    a finite time with λ > 0 to 1e-8 in 64-bit, 1e-3 in 32-bit. This is relative to the larger of ‖y‖ and the norms of
+    outputs and features, for the variance to s².
 
     Examples
     --------
@@ -241,6 +244,10 @@ def inverse_variance_strength(
     ValueError
         For negative ``noise``, ``error`` or ``a``, or ρ beyond ±s·e, which no errors have.
 
+    Notes
+    -----
+    Relative error 1e-14 in 64-bit, 1e-6 in 32-bit, unless ρ is so close to s² or e² that the difference cancels.
+
     Examples
     --------
     >>> import kdlib as kd
@@ -297,7 +304,9 @@ def optimal_strength(
     Returns
     -------
     OptimalStrength
-        ``lam`` to about 1e-6, ``risk`` to about 1e-12, relative; the global minimum as far as the grid can tell.
+        The risk is accurate to 1e-12 in 64-bit, 1e-5 in 32-bit, relative to the larger of ``carried`` and s²; λ to 1e-6
+        in 64-bit, 1e-4 in 32-bit, where the lowest point is deep enough to tell. It is the global minimum as far as the
+        grid can tell.
 
     Raises
     ------

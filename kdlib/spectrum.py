@@ -99,11 +99,13 @@ def decay_rates(problem: TransferProblem, k: int) -> jax.Array:
 
     Notes
     -----
-    Lanczos on the pseudo-inverse of M, by the structure of ``kdlib.linear_system.ShiftedInverse``; Sylvester's
-    inertia then counts whether one was passed over, as a single starting vector sees of a multiple eigenvalue one copy
-    only. Small problems, and λ = 0, go through dense factors. One factorization costs O(m·n²·min(n, d)) flops, a step
-    O(m·d·(n + min(n, d))); memory O(m(n + d) + m·d·min(n, d)) and 2k + 32 vectors of size m·d. The residual
-    ‖Mz - μz‖ of each mode is a few roundings of λ_max(M): :func:`slow_modes` returns it.
+    Lanczos on the pseudo-inverse of M, by the structure of ``kdlib.linear_system.ShiftedInverse``; Sylvester's inertia
+    then counts whether one was passed over, as a single starting vector sees of a multiple eigenvalue one copy only.
+    Small problems, and λ = 0, go through dense factors. One factorization costs O(m·n²·min(n, d)) flops, a step
+    O(m·d·(n + min(n, d))); memory O(m(n + d) + m·d·min(n, d)) and 2k + 32 vectors of size m·d. The residual ‖Mz - μz‖
+    of each mode is a few roundings of λ_max(M): :func:`slow_modes` returns it. A rate μ is accurate to 1e-11 in 64-bit,
+    1e-5 in 32-bit, relative to :math:`\sqrt{\mu\,\lambda_{\max}(M)}`, and at λ = 0 relative to λ_max: slow rates have
+    fewer digits.
 
     References
     ----------
@@ -150,7 +152,8 @@ def slow_modes(problem: TransferProblem, k: int) -> SlowModes:
 
     Notes
     -----
-    A mode counts as visible where ‖Jz‖ is above 2e-12 (in 32-bit 6e-6) of its largest possible value, √λ_max(H̄).
+    A mode counts as visible where ‖Jz‖ is above 2e-12 (in 32-bit 6e-6) of its largest possible value, √λ_max(H̄). Rates
+    are accurate to 1e-11 in 64-bit, 1e-5 in 32-bit, as in :func:`decay_rates`.
 
     Examples
     --------
@@ -184,7 +187,7 @@ def largest_rate(problem: TransferProblem) -> LargestRate:
 
     Notes
     -----
-    By Lanczos, O(m·n·d) flops a step; dense factors on small problems.
+    By Lanczos, O(m·n·d) flops a step; dense factors on small problems. Relative error 1e-11 in 64-bit, 1e-5 in 32-bit.
 
     Examples
     --------

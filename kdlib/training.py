@@ -73,7 +73,9 @@ def gradient_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike |
 
     Notes
     -----
-    With a ReLU the velocity jumps where a unit switches on or off; the integrator then takes short steps there.
+    With a ReLU the velocity jumps where a unit switches on or off; the integrator then takes short steps there. On
+    networks of a few units, up to t = 3, outputs are accurate to 1e-8 in 64-bit, 1e-4 in 32-bit, relative to max(‖y‖,
+    ‖f(0)‖); elsewhere ``error`` tells.
 
     References
     ----------
@@ -181,7 +183,8 @@ def gradient_descent(
 
     Notes
     -----
-    Under ``jit``, ``grad`` and ``vmap`` the weights of all steps are kept: N·m·d numbers for N steps.
+    Under ``jit``, ``grad`` and ``vmap`` the weights of all steps are kept: N·m·d numbers for N steps. Fifty stable
+    steps are accurate to 1e-13 in 64-bit, 1e-4 in 32-bit, relative to max(‖y‖, ‖f(0)‖).
 
     Examples
     --------
