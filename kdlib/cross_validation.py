@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kdlib.kernels import range_eigh
+from kdlib.kernels import range_eigh, rank_tolerance
 from kdlib.limit import carried_error
 from kdlib.linear_system import LinearSystem
 from kdlib.problem import TransferProblem
@@ -45,7 +45,9 @@ def leave_one_out(problem: TransferProblem, strengths: ArrayLike) -> jax.Array:
     Notes
     -----
     Exact, from one eigendecomposition: no student is fitted again. A label on which the *teacher* was trained has not
-    been left out.
+    been left out. Accurate to 1e-9 in 64-bit, 1e-4 in 32-bit, relative to the larger of ‖y‖ and the norms of outputs
+    and features, for units' singular values within the spread of :func:`fixed_point`. At strengths below 1e-6 a
+    (32-bit: 1e-2 a) a sample that the units all but miss loses more.
 
     References
     ----------
@@ -75,6 +77,10 @@ def _left_out(problem, strengths):
     system = LinearSystem.of(problem)
     mean, bracket, _ = carried_error(system)
     values, vectors = range_eigh(mean, jnp.sum(system.output_weights**2))
+    # rounding puts a trace of what no unit sees into samples that all of it misses: a small λ would show it alone
+    unseen = values[None, :] == 0
+    missed = jnp.linalg.norm(jnp.where(unseen, vectors, 0.0), axis=1) <= rank_tolerance(values.dtype, values.size)
+    vectors = jnp.where(unseen & missed[:, None], 0.0, vectors)
     shrink = strengths[:, None] / (strengths[:, None] + values[None, :])
     errors = (shrink * (vectors.T @ bracket)[None, :]) @ vectors.T
     return problem.y[None, :] - errors / (shrink @ (vectors**2).T)

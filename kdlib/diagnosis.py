@@ -18,7 +18,7 @@ from kdlib.problem import TransferProblem
 from kdlib.spectrum import largest_rate, slow_modes
 from kdlib.training import gradient_flow
 from kdlib.trajectory import kernel_flow
-from kdlib.validation import non_negative, time_array
+from kdlib.validation import known_now, non_negative, time_array
 
 _STRENGTHS = np.array([0.01, 0.1, 1.0, 10.0, 100.0])
 _TIMES = np.concatenate([[0.0], np.geomspace(1e-4, 1e8, 73)])
@@ -130,6 +130,8 @@ def diagnose(
         raise ValueError(f"data: expected the teacher's features phi, an array of shape (m, n={len(data.x)}); got none")
     if len(data.x) < 2:
         raise ValueError("data: expected at least two rows, since rows are left out in turn; got one")
+    for name, value in (("lam", lam), ("time", time)):
+        known_now(name, value, "since a diagnosis is to be read")
     time = float(time_array([time], allow_inf=True)[0])
     if lam is not None and non_negative("lam", lam) == 0:
         raise ValueError("lam: expected a positive strength; got 0")

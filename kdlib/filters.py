@@ -19,7 +19,7 @@ from kdlib.kernels import range_eigh, tangent_kernel
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import check_problem_and_inputs
-from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
+from kdlib.validation import ArrayLike, is_concrete, known_now, non_negative, real_array
 
 
 class Alignment(eqx.Module):
@@ -114,7 +114,9 @@ def alignment(net: TwoLayerNetwork, x: ArrayLike, vector: ArrayLike) -> Alignmen
 
     Notes
     -----
-    One eigendecomposition, n³. Where eigenvalues coincide, only the sum of their shares is determined.
+    One eigendecomposition, n³. Where eigenvalues coincide, only the sum of their shares is determined. Rates are
+    accurate to 1e-11 in 64-bit, 1e-5 in 32-bit, relative to the largest; cumulative shares to as much divided by the
+    gap to the next rate, relative to the largest.
 
     References
     ----------
@@ -162,6 +164,10 @@ def early_stopping_filter(rates: ArrayLike, time: float | jax.Array) -> jax.Arra
     ValueError
         For negative rates or a negative or missing time.
 
+    Notes
+    -----
+    Relative error of each share 1e-14 in 64-bit, 1e-6 in 32-bit.
+
     References
     ----------
     Yao, Rosasco, Caponnetto, *On Early Stopping in Gradient Descent Learning*, 2007. Ali, Kolter, Tibshirani, *A
@@ -201,6 +207,10 @@ def ridge_filter(rates: ArrayLike, gamma: float | jax.Array) -> jax.Array:
     ------
     ValueError
         For negative rates or a negative strength.
+
+    Notes
+    -----
+    Relative error of each share 1e-14 in 64-bit, 1e-6 in 32-bit.
 
     References
     ----------
@@ -246,7 +256,9 @@ def spectral_fit(
 
     Notes
     -----
-    Modes with eigenvalues below ``10 n eps`` of the largest are left out.
+    Modes with eigenvalues below ``10 n eps`` of the largest are left out. On the training data, with a ridge of a tenth
+    of the largest eigenvalue, accurate to 1e-13 in 64-bit, 1e-5 in 32-bit, relative to max(‖y‖, ‖f(0)‖); filters that
+    learn slower modes lose digits as their q(μ)/μ grows.
 
     References
     ----------
@@ -299,16 +311,18 @@ def best_stopping_time(problem: TransferProblem, truth: ArrayLike, noise: float 
     Returns
     -------
     StoppingTime
-        ``time`` to about 1e-6, ``risk`` to about 1e-12, relative; the global minimum as far as the grid can tell.
+        The risk is accurate to 1e-12 in 64-bit, 1e-5 in 32-bit, relative to the larger of the risk at time 0 and s²;
+        the time to 1e-6 in 64-bit, 1e-4 in 32-bit, where the lowest point is deep enough to tell. It is the global
+        minimum as far as the grid can tell.
 
     Raises
     ------
     ValueError
-        For a wrong shape, values that are not finite, or a negative noise.
+        For a wrong shape, values that are not finite, a negative noise, or traced arrays.
 
     Notes
     -----
-    For concrete arrays. Modes below ``10 n eps`` of the largest eigenvalue count as never learnt. The risk at other
+    Modes below ``10 n eps`` of the largest eigenvalue count as never learnt. The risk at other
     inputs and at any time is :func:`noise_risk`.
 
     References
@@ -330,6 +344,8 @@ def best_stopping_time(problem: TransferProblem, truth: ArrayLike, noise: float 
 
     check_problem_and_inputs(problem, None)
     truth = real_array("truth", truth, (("n", problem.x.shape[0]),))
+    for name, value in (("problem", problem), ("truth", truth), ("noise", noise)):
+        known_now(name, value, "since the best time is searched for")
     noise = float(non_negative("noise", noise))
     rates, modes = (np.asarray(part) for part in _modes(tangent_kernel(problem.student, problem.x)))
     squares = (modes.T @ np.asarray(truth - problem.student(problem.x))) ** 2

@@ -64,6 +64,10 @@ def unit_kernels(net: TwoLayerNetwork, x: ArrayLike) -> jax.Array:
     ValueError
         For inputs of a wrong shape or with values that are not finite.
 
+    Notes
+    -----
+    Each is accurate to 1e-11 in 64-bit, 1e-5 in 32-bit, relative to its norm; see :func:`tangent_kernel`.
+
     References
     ----------
     Jacot, Gabriel, Hongler, *Neural Tangent Kernel*, NeurIPS 2018. Statement ``unit-kernel-form`` of the book.
@@ -100,6 +104,11 @@ def tangent_kernel(net: TwoLayerNetwork, x: ArrayLike, x2: ArrayLike | None = No
     ------
     ValueError
         If ``net`` is not a network; for inputs of a wrong shape or with values that are not finite.
+
+    Notes
+    -----
+    Accurate to 1e-11 in 64-bit, 1e-5 in 32-bit, relative to its norm. The worst are units that are saturated on all
+    samples: their slopes multiply the rounding of :math:`w_k \cdot x` by its size.
 
     References
     ----------
@@ -189,6 +198,12 @@ def limit_kernel(x: ArrayLike, x2: ArrayLike | None = None, *, activation: Activ
         When the Hermite series has not converged (long inputs, a rough derivative); the message gives the
         estimated error.
 
+    Notes
+    -----
+    Where there is no warning, accurate to 1e-12 in 64-bit, 1e-3 in 32-bit, relative to :math:`\sqrt{\bar H(x, x) \bar
+    H(x', x')}`, and to 1e-7 in 64-bit, 1e-3 in 32-bit for rows that are all but parallel: an angle below the root of
+    rounding counts as 0. With erf the error grows like :math:`1 + \lVert x \rVert \lVert x' \rVert`.
+
     References
     ----------
     Cho and Saul, *Kernel Methods for Deep Learning*, NeurIPS 2009 (ReLU). Williams, *Computing with Infinite
@@ -222,7 +237,10 @@ def _limit_kernel(block, rows, rows2):
 def _erf_block(first, second):
     (x, radii), (x2, radii2) = first, second
     gram = x @ x2.T
-    determinant = jnp.outer(1 + 2 * radii**2, 1 + 2 * radii2**2) - 4 * gram**2
+    # (1 + 2r²)(1 + 2r'²) - 4 (x·x')², but no difference of what is all but equal for long parallel rows
+    cosines, lengths = _cosines(gram, radii, radii2, x.shape[1]), jnp.outer(radii, radii2)
+    across = lengths**2 * (1 - cosines) * (1 + cosines)
+    determinant = 1 + 2 * (radii[:, None] ** 2 + radii2[None, :] ** 2) + 4 * across
     return 4 / jnp.pi * gram / jnp.sqrt(determinant)
 
 

@@ -48,9 +48,10 @@ def characteristic_matrix(problem: TransferProblem, s: complex | jax.Array) -> j
 
     Notes
     -----
-    Units come one after the other, each by the singular values of :math:`L_k`: m·n·min(n, d)·(n + d) flops, memory
-    n². Singular values count as zero below ``10 max(n, d) eps`` of a unit's largest. Derivatives in s, λ, the weights
-    and the inputs are exact, coinciding singular values included.
+    Units come one after the other, each by the singular values of :math:`L_k`: m·n·min(n, d)·(n + d) flops, memory n².
+    Singular values count as zero below ``10 max(n, d) eps`` of a unit's largest. Derivatives in s, λ, the weights and
+    the inputs are exact, coinciding singular values included. Away from poles, accurate to 1e-11 in 64-bit, 1e-5 in
+    32-bit, relative to its norm.
 
     References
     ----------
@@ -103,8 +104,10 @@ def resolvent(problem: TransferProblem, s: complex | jax.Array, vector: ArrayLik
 
     Notes
     -----
-    A unit costs its singular value decomposition and n²·min(n, d) flops; memory O(m·d + n²). The force never meets
-    the cancellation of the two terms above: see this module's first lines.
+    A unit costs its singular value decomposition and n²·min(n, d) flops; memory O(m·d + n²). The force never meets the
+    cancellation of the two terms above: see this module's first lines. Away from poles, accurate to 1e-11 in 64-bit,
+    1e-4 in 32-bit, relative to its norm, or for a vector to ‖vector‖/abs(s), for units' singular values within the
+    spread of :func:`fixed_point`; the force comes with the rounding of φ - f(0).
 
     References
     ----------
@@ -149,6 +152,10 @@ def output_transform(problem: TransferProblem, s: complex | jax.Array, *, at: Ar
     ------
     ValueError
         As :func:`resolvent`; for s = 0; for inputs of a wrong shape.
+
+    Notes
+    -----
+    Away from poles, s times the transform is accurate to 1e-12 in 64-bit, 1e-5 in 32-bit, relative to max(‖y‖, ‖f(0)‖).
 
     References
     ----------
@@ -205,10 +212,11 @@ def laplace_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | 
 
     Notes
     -----
-    24 nodes in 64-bit, half of them by symmetry, and 28 for the estimate: the rule's error falls like
-    exp(-1.36 N), the rounding that it amplifies grows like exp(0.17 N). A time costs 26 matrices T(s), m·n²·min(n, d)
-    flops each, and their solutions, n³; the singular value decompositions of the units are shared by as many times as
-    fit into 64 MB. The route never sees M's spectrum, and short and late times cost the same.
+    24 nodes in 64-bit, half of them by symmetry, and 28 for the estimate: the rule's error falls like exp(-1.36 N), the
+    rounding that it amplifies grows like exp(0.17 N). A time costs 26 matrices T(s), m·n²·min(n, d) flops each, and
+    their solutions, n³; the singular value decompositions of the units are shared by as many times as fit into 64 MB.
+    The route never sees M's spectrum, and short and late times cost the same. Where ``converged``, outputs at finite
+    times are accurate to 1e-12 in 64-bit, 1e-4 in 32-bit, relative to max(‖y‖, ‖f(0)‖).
 
     References
     ----------

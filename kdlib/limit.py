@@ -76,11 +76,12 @@ def fixed_point(problem: TransferProblem) -> FixedPoint:
 
     Notes
     -----
-    Outputs are accurate to 1e-8 of max(‖y‖, ‖f(0)‖) in 64-bit, 1e-3 in 32-bit. So are the features, relative to the
-    features' own size, unless units have ranges that all but coincide: rounding then meets 1/λ.
-    A singular value of :math:`L_k` counts as zero below ``10 max(n, d) eps`` of the largest. A problem with values
-    near that line is judged by ``residual``. Derivatives are those at constant rank. Units are taken in blocks: memory
-    stays O(m(n + d) + n²).
+    Outputs are accurate to 1e-8 of max(‖y‖, ‖f(0)‖) in 64-bit, 1e-3 in 32-bit, while the singular values of each
+    :math:`L_k` that do not count as zero spread over at most 1e6 (32-bit: 1e2); rounding grows with their spread. So
+    are the features, relative to the features' own size, unless units have ranges that all but coincide: rounding then
+    meets 1/λ. A singular value of :math:`L_k` counts as zero below ``10 max(n, d) eps`` of the largest. A problem with
+    values near that line is judged by ``residual``. Derivatives are those at constant rank. Units are taken in blocks:
+    memory stays O(m(n + d) + n²).
 
     References
     ----------

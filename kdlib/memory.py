@@ -56,7 +56,8 @@ def memory_kernel(problem: TransferProblem, times: ArrayLike) -> jax.Array:
 
     Notes
     -----
-    Units come one after the other: m·n²·(T + d) flops, memory T·n².
+    Units come one after the other: m·n²·(T + d) flops, memory T·n². Accurate to 1e-11 in 64-bit, 1e-5 in 32-bit,
+    relative to the norm of the tangent kernel.
 
     References
     ----------
@@ -131,7 +132,8 @@ def memory_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | N
     Notes
     -----
     64 panels, or more where the fastest rate asks for them, which values under ``jit`` and ``vmap`` cannot. Each solves
-    16n equations and costs m·n²·min(n, d)·16² flops: a reference for small problems.
+    16n equations and costs m·n²·min(n, d)·16² flops: a reference for small problems. Where ``converged``, outputs are
+    accurate to 1e-12 in 64-bit, 1e-5 in 32-bit, relative to max(‖y‖, ‖f(0)‖).
 
     References
     ----------
@@ -268,7 +270,9 @@ def _read(system, readout, times, ends, states, solutions):
     dtype, n, lam = system.x.dtype, system.x.shape[0], system.lam
     starts = jnp.concatenate([jnp.zeros(1, dtype), ends[:-1]])
     where = jnp.minimum(jnp.searchsorted(ends, times), ends.shape[0] - 1)
-    steps, thetas = (ends - starts)[where], (times - starts[where]) / (ends - starts)[where]
+    steps = (ends - starts)[where]
+    # the first panels of a short horizon are shorter than any number
+    thetas = jnp.where(steps > 0, (times - starts[where]) / jnp.where(steps > 0, steps, 1.0), 0.0)
     latest = jnp.argmax(times)
     system = system.after(solutions)
 
@@ -388,9 +392,10 @@ def infinite_width_flow(
 
     Notes
     -----
-    The standard error is that of eight groups of units, each with its own solution. It falls like
-    ``samples**-0.5``; the bias, from the equation being nonlinear in K, like ``1/samples``. For a finite student of
-    random signs a_k with mean square 1, independent of its weights, K(t) has the same limit.
+    The standard error is that of eight groups of units, each with its own solution. It falls like ``samples**-0.5``;
+    the bias, from the equation being nonlinear in K, like ``1/samples``. For a finite student of random signs a_k with
+    mean square 1, independent of its weights, K(t) has the same limit. Outputs are those of the drawn student to 1e-8
+    in 64-bit, 1e-3 in 32-bit, as in :func:`kernel_flow`.
 
     References
     ----------

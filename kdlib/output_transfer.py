@@ -45,7 +45,8 @@ def soft_label_problem(problem: TransferProblem) -> TransferProblem:
 
     Notes
     -----
-    Who has the teacher's outputs only writes ``TransferProblem(student, x, soft, None, lam=0)`` with their own ỹ.
+    Who has the teacher's outputs only writes ``TransferProblem(student, x, soft, None, lam=0)`` with their own ỹ. ỹ is
+    accurate to 1e-14 in 64-bit, 1e-6 in 32-bit, relative to the largest of ‖y‖, ‖f(0)‖ and ‖φ̄‖.
 
     References
     ----------
@@ -99,7 +100,8 @@ def output_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | N
 
     Notes
     -----
-    Accuracy and cost are those of :func:`kernel_flow` at times (1 + λ) t.
+    Outputs are accurate to 1e-8 in 64-bit, 1e-3 in 32-bit, relative to the largest of ‖y‖, ‖f(0)‖ and ‖φ̄‖. Cost is
+    that of :func:`kernel_flow` at times (1 + λ) t.
 
     References
     ----------
@@ -151,7 +153,8 @@ def output_gradient_flow(problem: TransferProblem, times: ArrayLike, *, at: Arra
 
     Notes
     -----
-    Accuracy and cost are those of :func:`gradient_flow` at times (1 + λ) t.
+    On networks of a few units, up to t = 3, outputs are accurate to 1e-8 in 64-bit, 1e-3 in 32-bit, relative to
+    max(‖y‖, ‖f(0)‖). Cost is that of :func:`gradient_flow` at times (1 + λ) t.
 
     References
     ----------
@@ -193,7 +196,8 @@ def output_fixed_point(problem: TransferProblem) -> FixedPoint:
 
     Notes
     -----
-    Rank decisions, cost and ``residual`` are those of :func:`fixed_point` at λ = 0.
+    Outputs are accurate to 1e-8 in 64-bit, 1e-3 in 32-bit, relative to the largest of ‖y‖, ‖f(0)‖ and ‖φ̄‖. Rank
+    decisions, cost and ``residual`` are those of :func:`fixed_point` at λ = 0.
 
     References
     ----------

@@ -160,9 +160,10 @@ def gaussian_posterior(problem: TransferProblem, *, noise: float | jax.Array, at
 
     Notes
     -----
-    One pass over the units, m·n·(d min(n, d) + n + rows) operations up to a constant; memory O(n² + n·rows). The
-    variance is a difference: its rounding error is relative to the prior's variance, about 1e-13 of it. A λ traced by
-    ``jit`` or ``grad`` is taken to be positive.
+    One pass over the units, m·n·(d min(n, d) + n + rows) operations up to a constant; memory O(n² + n·rows). On the
+    training data accurate to 1e-9 in 64-bit, 1e-4 in 32-bit, for units' singular values within the spread of
+    :func:`fixed_point`: means relative to the larger of ‖y‖ and the norms of outputs and features, variances relative
+    to the prior's variance, for they are differences. A λ traced by ``jit`` or ``grad`` is taken to be positive.
 
     References
     ----------

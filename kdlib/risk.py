@@ -18,7 +18,7 @@ from kdlib.kernels import range_eigh, tangent_kernel
 from kdlib.posterior import LabelMap
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import check_problem_and_inputs, kernel_flow
-from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
+from kdlib.validation import ArrayLike, is_concrete, known_now, non_negative, real_array
 
 
 class Risk(eqx.Module):
@@ -122,13 +122,17 @@ def noise_risk(
     Raises
     ------
     ValueError
-        For a wrong shape, values that are not finite, a negative noise or time, or ``at`` without ``truth_at``.
+        For a wrong shape, values that are not finite, a negative noise or time, a traced time, or ``at`` without
+        ``truth_at``.
 
     Notes
     -----
     The limit, and λ = 0 at any time, cost one decomposition. A finite time with λ > 0 costs n + 1 runs of
-    `kernel_flow`: for n up to a few hundred. A teacher that was trained on the same noisy labels is not fixed; then
-    the answer is not its student's risk. A λ traced by ``jit`` or ``grad`` is taken to be positive.
+    `kernel_flow`: for n up to a few hundred. A teacher that was trained on the same noisy labels is not fixed; then the
+    answer is not its student's risk. A λ traced by ``jit`` or ``grad`` is taken to be positive. On the training data
+    accurate to 1e-9 in 64-bit, 1e-4 in 32-bit, for units' singular values within the spread of :func:`fixed_point`; at
+    a finite time with λ > 0 to 1e-8 in 64-bit, 1e-3 in 32-bit. This is relative to the larger of ‖y‖ and the norms of
+    outputs and features, for the variance to s².
 
     References
     ----------
@@ -168,6 +172,7 @@ def _judged(problem, truth, at, truth_at):
 
 def _stop(time):
     real_array("time", time, (), finite=False)
+    known_now("time", time, "since it decides how the risk is found")
     time = float(time)  # of what came: under jit every new array is traced
     if math.isnan(time) or time < 0:
         raise ValueError(f"time: expected a time that is at least 0, inf allowed; got {time}")
@@ -191,21 +196,23 @@ def _without_teacher(problem, inputs, truth, time):
 
 
 def _column_by_column(problem, inputs, truth, time):
-    """The flow answers y ↦ f(t) once for the truth, and once for a unit error of every label without a teacher."""
+    """The flow answers y ↦ f(t) once for the truth, and once for an error of every label without a teacher."""
     student, x = problem.student, problem.x
     features, n = student.features(x), x.shape[0]
+    # an error as large as the outputs at the start, that it keeps its digits beside them
+    start, size = student(inputs), jnp.maximum(1.0, problem.scale)
 
     def outputs(flow):
         y, taught = flow
         phi = jnp.where(taught, problem.phi, features)
         return kernel_flow(TransferProblem(student, x, y, phi, lam=problem.lam), [time], at=inputs).outputs[0]
 
-    flows = jnp.concatenate([truth[None], student(x)[None] + jnp.eye(n, dtype=x.dtype)]), jnp.arange(n + 1) == 0
+    flows = jnp.concatenate([truth[None], student(x)[None] + size * jnp.eye(n, dtype=x.dtype)]), jnp.arange(n + 1) == 0
     if is_concrete(*jax.tree.leaves((problem, inputs, flows))):
         found = jnp.stack([outputs(flow) for flow in zip(*flows)])
     else:
         found = jax.lax.map(outputs, flows)
-    return found[0], (found[1:] - student(inputs)[None]).T
+    return found[0], (found[1:] - start[None]).T / size
 
 
 def inverse_variance_strength(
@@ -241,6 +248,10 @@ def inverse_variance_strength(
     ------
     ValueError
         For negative ``noise``, ``error`` or ``a``, or ρ beyond ±s·e, which no errors have.
+
+    Notes
+    -----
+    Relative error 1e-14 in 64-bit, 1e-6 in 32-bit, unless ρ is so close to s² or e² that the difference cancels.
 
     References
     ----------
@@ -303,16 +314,18 @@ def optimal_strength(
     Returns
     -------
     OptimalStrength
-        ``lam`` to about 1e-6, ``risk`` to about 1e-12, relative; the global minimum as far as the grid can tell.
+        The risk is accurate to 1e-12 in 64-bit, 1e-5 in 32-bit, relative to the larger of ``carried`` and s²; λ to 1e-6
+        in 64-bit, 1e-4 in 32-bit, where the lowest point is deep enough to tell. It is the global minimum as far as the
+        grid can tell.
 
     Raises
     ------
     ValueError
-        For a wrong shape, values that are not finite, a negative noise, or ``at`` without ``truth_at``.
+        For a wrong shape, values that are not finite, a negative noise, ``at`` without ``truth_at``, or traced arrays.
 
     Notes
     -----
-    For concrete arrays. The teacher must not have been trained on the labels whose noise this is.
+    The teacher must not have been trained on the labels whose noise this is.
 
     References
     ----------
@@ -331,6 +344,9 @@ def optimal_strength(
     from scipy.optimize import minimize_scalar
 
     inputs, truth, goal = _judged(problem, truth, at, truth_at)
+    searched = ("problem", problem), ("truth", truth), ("noise", noise), ("at", inputs), ("truth_at", goal)
+    for name, value in searched:
+        known_now(name, value, "since the best strength is searched for")
     noise = float(non_negative("noise", noise))
     labels = LabelMap.of(problem, inputs)
     modes, values = np.asarray(labels.modes), np.asarray(labels.values)

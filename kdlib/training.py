@@ -13,7 +13,7 @@ import numpy as np
 
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs
-from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
+from kdlib.validation import ArrayLike, is_concrete, known_now, real_array, time_array
 
 _MOST_STEPS = 100_000
 
@@ -73,7 +73,9 @@ def gradient_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike |
 
     Notes
     -----
-    With a ReLU the velocity jumps where a unit switches on or off; the integrator then takes short steps there.
+    With a ReLU the velocity jumps where a unit switches on or off; the integrator then takes short steps there. On
+    networks of a few units, up to t = 3, outputs are accurate to 1e-8 in 64-bit, 1e-4 in 32-bit, relative to max(‖y‖,
+    ‖f(0)‖); elsewhere ``error`` tells.
 
     References
     ----------
@@ -172,7 +174,7 @@ def gradient_descent(
     Raises
     ------
     ValueError
-        Unless step_size > 0 and steps are whole numbers that are at least 0.
+        Unless step_size > 0 and steps are whole numbers that are at least 0, and not traced.
 
     Warns
     -----
@@ -181,7 +183,8 @@ def gradient_descent(
 
     Notes
     -----
-    Under ``jit``, ``grad`` and ``vmap`` the weights of all steps are kept: N·m·d numbers for N steps.
+    Under ``jit``, ``grad`` and ``vmap`` the weights of all steps are kept: N·m·d numbers for N steps. Fifty stable
+    steps are accurate to 1e-13 in 64-bit, 1e-4 in 32-bit, relative to max(‖y‖, ‖f(0)‖).
 
     References
     ----------
@@ -200,6 +203,7 @@ def gradient_descent(
     step_size = real_array("step_size", step_size, ())
     if is_concrete(step_size) and not float(step_size) > 0:
         raise ValueError(f"step_size: expected a number greater than 0; got {float(step_size)}")
+    known_now("steps", steps, "since the program is as long as they say")
     try:
         steps = np.asarray(steps)
     except ValueError as error:

@@ -127,7 +127,8 @@ def kernel_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | N
     Returns
     -------
     Trajectory
-        Outputs to 1e-8 of max(‖y‖, ‖f(0)‖) in 64-bit, 1e-3 in 32-bit, where ``converged``.
+        Outputs to 1e-8 of max(‖y‖, ‖f(0)‖) in 64-bit, 1e-3 in 32-bit, where ``converged``; at ``inf`` as
+        :func:`fixed_point`.
 
     Raises
     ------

@@ -19,6 +19,12 @@ def is_concrete(*values):
     return not any(isinstance(value, Tracer) for value in values)
 
 
+def known_now(name, value, why):
+    """Raise `ValueError` where a part of ``value`` is traced, by ``jit``, ``grad`` or ``vmap``."""
+    if not is_concrete(*jax.tree.leaves(value)):
+        raise ValueError(f"{name}: expected values that are known now, {why}; got some traced by jit, grad or vmap")
+
+
 def describe_shape(shape):
     return "(" + ", ".join(str(size) for size in shape) + ("," if len(shape) == 1 else "") + ")"
 

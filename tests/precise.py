@@ -1,5 +1,7 @@
 """The frozen-kernel system in 50 digits, by mpmath alone: what the right answer is where 64 bits are not enough."""
 
+import functools
+
 import mpmath as mp
 import numpy as np
 
@@ -14,6 +16,20 @@ _ACTIVATIONS = {
     "relu": (lambda z: max(z, mp.mpf(0)), lambda z: mp.mpf(1 if z > 0 else 0)),
     "erf": (mp.erf, lambda z: 2 / mp.sqrt(mp.pi) * mp.exp(-(z**2))),
 }
+
+
+def applied(values, vectors, function):
+    """F of a symmetric matrix ⪰ 0 on its range, zero beyond it, from its eigenvalues and eigenvectors."""
+    largest, columns = max(values), vectors.copy()
+    for i, value in enumerate(values):
+        image = function(value) if largest > 0 and value > _ZERO * largest else 0
+        for j in range(vectors.rows):
+            columns[j, i] *= image
+    return columns * vectors.T
+
+
+def _grown(rate, t):
+    return (mp.mpf(1) if np.isinf(t) else -mp.expm1(-rate * mp.mpf(float(t)))) / rate
 
 
 class Precise:
@@ -38,11 +54,13 @@ class Precise:
             self.start = mp.matrix([mp.fsum(b[k] * start[k, i] for k in range(m)) for i in range(n)])
             self.features, self.jacobian, self.outputs_map = start, jacobian, outputs_map
             gap = mp.matrix([phi[k, i] - start[k, i] for k in range(m) for i in range(n)])
-            left = mp.matrix([mp.mpf(float(label)) for label in y]) - self.start
+            self.lam, self.b, self.n, self.gaps = lam, b, n, [gap[k * n : (k + 1) * n] for k in range(m)]
+            self.y = mp.matrix([label if isinstance(label, mp.mpf) else mp.mpf(float(label)) for label in y])
+            left = self.y - self.start
             force = lam * (jacobian.T * gap) + outputs_map.T * left
             matrix = lam * (jacobian.T * jacobian) + outputs_map.T * outputs_map
+            self.matrix, self.force = matrix, force
             self.rates, self.modes = mp.eigsy((matrix + matrix.T) / 2)
-            self.coefficients = self.modes.T * force
             self.scale = max(mp.norm(left + self.start), mp.norm(self.start))
 
     @property
@@ -56,16 +74,58 @@ class Precise:
         largest = float(max(self.rates))
         return self.slowest_rate / largest if largest > 0 else 1.0
 
-    def displacement(self, t):
-        """v(t) = Σ z (1 - e^{-μt})/μ ⟨z, c⟩ over the modes with μ > 0; t may be inf."""
+    def displacement(self, t, y=None):
+        """v(t) = Σ z (1 - e^{-μt})/μ ⟨z, c⟩ over the modes with μ > 0; t may be inf, and labels others."""
         with mp.workdps(DIGITS):
             largest = max(self.rates)
-            grown = mp.matrix(len(self.rates), 1)
+            force = self.force if y is None else self.force + self.outputs_map.T * (mp.matrix(y) - self.y)
+            coefficients = self.modes.T * force
             for i, rate in enumerate(self.rates):
-                if largest > 0 and rate > _ZERO * largest:
-                    decayed = mp.mpf(1) if np.isinf(t) else -mp.expm1(-rate * mp.mpf(float(t)))
-                    grown[i] = decayed / rate * self.coefficients[i]
-            return self.modes * grown
+                coefficients[i] *= _grown(rate, t) if largest > 0 and rate > _ZERO * largest else 0
+            return self.modes * coefficients
+
+    def answer(self, t):
+        """A(t), what labels do to the outputs at time t: J M⁺(1 - e^{-tM}) Jᵀ."""
+        with mp.workdps(DIGITS):
+            grown = applied(self.rates, self.modes, lambda rate: _grown(rate, t))
+            return self.outputs_map * grown * self.outputs_map.T
+
+    def unit_kernel(self, k):
+        """H_k = L_kᵀ L_k."""
+        with mp.workdps(DIGITS):
+            own = self.jacobian[k * self.n : (k + 1) * self.n, :]
+            return own * own.T
+
+    def unit_rates(self, k):
+        """The positive eigenvalues of H_k."""
+        with mp.workdps(DIGITS):
+            values = mp.eigsy(self.unit_kernel(k), eigvals_only=True)
+            return [value for value in values if max(values) > 0 and value > _ZERO * max(values)]
+
+    def over_units(self, function, vectors=None):
+        """Σ b_k² F(H_k) for a function F on the positive eigenvalues, or Σ b_k F(H_k) u_k for vectors u_k."""
+        with mp.workdps(DIGITS):
+            total = mp.zeros(self.n, self.n if vectors is None else 1)
+            for k, b in enumerate(self.b):
+                of_kernel = applied(*mp.eigsy(self.unit_kernel(k)), function)
+                total += b**2 * of_kernel if vectors is None else b * of_kernel * vectors[k]
+            return total
+
+    @functools.cached_property
+    def mean_projector(self):
+        """P̄ = Σ b_k² P_k."""
+        return self.over_units(lambda _: 1)
+
+    @functools.cached_property
+    def carried(self):
+        """τ = f(0) + Σ b_k P_k (φ_k - f_k(0))."""
+        return self.start + self.over_units(lambda _: 1, self.gaps)
+
+    @functools.cached_property
+    def tangent(self):
+        """H̄ = J Jᵀ."""
+        with mp.workdps(DIGITS):
+            return self.outputs_map * self.outputs_map.T
 
     def outputs(self, v):
         """f(0) + J v as floats, shape (n,)."""

@@ -29,9 +29,9 @@ DECIDABLE = {np.float64: 1e-12, np.float32: 1e-4}
 DECADES = {np.float64: 6, np.float32: 1}
 
 
-def extreme_problem(shape, activation, lam, kind, dtype):
+def extreme_problem(shape, activation, lam, kind, dtype, *seed):
     """Plain arrays of a problem at the edge of what the numbers can hold; see `KINDS`."""
-    rng = np.random.default_rng([*shape, len(activation)])
+    rng = np.random.default_rng([*shape, len(activation), *seed])
     m, n, d = shape
     weights, signs, x = rng.normal(size=(m, d)), rng.choice([-1.0, 1.0], m), rng.normal(size=(n, d))
     x /= np.linalg.norm(x, axis=1, keepdims=True)

@@ -1,4 +1,9 @@
-"""Every public function of arrays differentiates and maps: λ, labels, teacher, times, inputs, where it has them."""
+"""Every public function of arrays differentiates and maps: λ, labels, teacher, times, inputs, where it has them.
+
+Those that search, count or choose need to know their arrays now, and say so: ``KNOWN``. No public name is left out.
+"""
+
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +17,7 @@ from tests.problems import random_problem
 PROBLEMS = {"plain": (6, 3, 4, 0), "repeated": (6, 5, 4, 2), "antipodal": (6, 5, 4, 3)}
 TEACHER = ("lam", "y", "phi")
 TIMED = (*TEACHER, "times")
+KEY = jax.random.key(0)
 
 
 def route(function, *wrt, mapped="lam"):
@@ -49,9 +55,62 @@ ROUTES = {
     "early_stopping_filter": route(lambda p, t: kd.early_stopping_filter(p.y**2, t[0]), "y", "times", mapped="y"),
     "ridge_filter": route(lambda p, t: kd.ridge_filter(p.y**2, t[0]), "y", "times", mapped="y"),
     "gaussian_posterior": route(lambda p, t: kd.gaussian_posterior(p, noise=t[0]).mean, *TEACHER),
+    "gaussian_posterior, variance": route(lambda p, t: kd.gaussian_posterior(p, noise=t[0]).variance, "lam", "times"),
     "noise_risk": route(lambda p, t: kd.noise_risk(p, 0 * p.y, t[0]).total[None], *TIMED),
-    "alignment": route(lambda p, t: kd.alignment(p.student, p.x, p.y).shares, "y", mapped="y"),
+    "inverse_variance_strength": route(
+        lambda p, t: kd.inverse_variance_strength(1 + t[0], t[1], correlation=t[0] / 9, a=p.lam), "lam", "times"
+    ),
+    "alignment": route(lambda p, t: kd.alignment(p.student, p.x, 1 + p.y).shares, "y", mapped="y"),
+    "alignment, inputs": route(lambda p, t: kd.alignment(p.student, t[0] * p.x, p.y).shares, "times", mapped="times"),
+    "spectral_fit": route(
+        lambda p, t: kd.spectral_fit(p, lambda rates: kd.ridge_filter(rates, t[0]), at=2 * p.x[:2]), "y", "times",
+        mapped="times",
+    ),
+    "leave_one_out": route(lambda p, t: kd.leave_one_out(p, t), "y", "phi", "times", mapped="times"),
+    "infinite_width_flow": route(
+        lambda p, t: kd.infinite_width_flow(p.x, p.y, 0.1 * p.y, t, lam=p.lam, key=KEY, samples=16).outputs,
+        "lam", "y", "times",
+    ),
+    "trained_teacher": route(
+        lambda p, t: kd.trained_teacher(p.student, p.x, p.y, t[0]).weights, "y", "times", mapped="times"
+    ),
+    "random_fourier_features": route(
+        lambda p, t: kd.random_fourier_features(KEY, p.x, 7, bandwidth=t[0]), "times", mapped="times"
+    ),
+    "kernel_machine_teacher": route(
+        lambda p, t: kd.kernel_machine_teacher(p.student, p.x, p.y, p.phi, ridge=t[0]).phi, "y", "phi", "times",
+        mapped="times",
+    ),
+    "soft_label_problem": route(lambda p, t: kd.soft_label_problem(p).y, *TEACHER),
+    "self_distillation": route(lambda p, t: kd.self_distillation(p, 3).features, *TEACHER),
+    "self_distillation, labels": route(
+        lambda p, t: kd.self_distillation(p, 3, replace="labels").outputs, *TEACHER, mapped="phi"
+    ),
+    "ticket": route(lambda p, t: kd.ticket(p, [4, 1], output="rescale").energy(kd.ticket(p, [4, 1]).student), *TEACHER),
+    "ticket_losses": route(lambda p, t: kd.ticket_losses(p, jnp.arange(4)), *TEACHER),
+    "lead_order": route(lambda p, t: kd.lead_order(p), mapped="phi"),
+    "greedy_order": route(lambda p, t: kd.greedy_order(p), mapped="phi"),
+    "displacement_norm": route(lambda p, t: kd.bounds.displacement_norm(p).value, *TEACHER),
 }  # fmt: skip
+
+# Classes, by one of the functions that return them or take them: they are mapped and differentiated through there.
+RESULTS = {
+    "Alignment": "alignment",
+    "FixedPoint": "fixed_point",
+    "InfiniteWidthFlow": "infinite_width_flow",
+    "KernelMachine": "kernel_machine_teacher",
+    "Posterior": "gaussian_posterior",
+    "Risk": "noise_risk",
+    "SelfDistillation": "self_distillation",
+    "Trajectory": "kernel_flow",
+    "TransferProblem": "energy",
+    "TwoLayerNetwork": "tangent_kernel",
+    "Diagnosis": "diagnose",
+    "LargestRate": "largest_rate",
+    "OptimalStrength": "optimal_strength",
+    "SlowModes": "slow_modes",
+    "StoppingTime": "best_stopping_time",
+}
 
 
 def arguments(case):
@@ -68,8 +127,12 @@ def value(function, fixed, free):
     return function(problem, free["times"])
 
 
+DIFFERENTIATED = [name for name, (_, wrt, _) in ROUTES.items() if wrt]
+
+
 @pytest.mark.parametrize(
-    ("name", "case"), [*((name, "repeated") for name in ROUTES), ("kernel_flow", "plain"), ("kernel_flow", "antipodal")]
+    ("name", "case"),
+    [*((name, "repeated") for name in DIFFERENTIATED), ("kernel_flow", "plain"), ("kernel_flow", "antipodal")],
 )
 def test_gradients_are_those_of_differences(name, case):
     function, wrt, _ = ROUTES[name]
@@ -90,6 +153,7 @@ def test_gradients_are_those_of_differences(name, case):
         direction = {key: rng.normal(size=np.shape(free[key]))}
         step = 1e-4
         expected = (difference(direction, step) - difference(direction, -step)) / (2 * step)
+        assert np.isfinite(expected)
         size = max(1.0, float(np.linalg.norm(found[key])))
         assert abs(np.sum(found[key] * direction[key]) - expected) <= 1e-5 * size, key
 
@@ -101,10 +165,11 @@ def test_a_map_over_problems_is_a_loop_over_them(name):
     stack = jnp.stack([free[mapped] * factor for factor in (1.0, 0.5, 2.0)])
     together = jax.vmap(lambda part: value(function, fixed, free | {mapped: part}))(stack)
     alone = jnp.stack([value(function, fixed, free | {mapped: part}) for part in stack])
+    assert jnp.all(jnp.isfinite(alone)) and jnp.any(alone[0] != alone[1])
     np.testing.assert_allclose(together, alone, rtol=1e-6, atol=1e-8 * max(1.0, float(jnp.max(jnp.abs(alone)))))
 
 
-@pytest.mark.parametrize("name", ROUTES)
+@pytest.mark.parametrize("name", DIFFERENTIATED)
 def test_a_map_differentiates_as_its_problems_do(name):
     function, wrt, mapped = ROUTES[name]
     key = mapped if mapped in wrt else wrt[0]
@@ -116,6 +181,7 @@ def test_a_map_differentiates_as_its_problems_do(name):
 
     together = jax.grad(lambda parts: jnp.sum(jax.vmap(loss)(parts)))(stack)
     alone = jnp.stack([jax.grad(loss)(part) for part in stack])
+    assert jnp.all(jnp.isfinite(alone)) and jnp.any(alone != 0)
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-7 * max(1.0, float(jnp.max(jnp.abs(alone)))))
 
 
@@ -178,6 +244,9 @@ def test_the_distance_of_the_limit_differentiates_where_a_part_of_it_is_zero(lam
     for labels, led in ((jnp.ones(5), 0 * gap), (jnp.zeros(5), gap)):
         slope = jax.jit(jax.grad(distance, argnums=(0, 1)))(lam, fixed[3], labels, led)
         assert all(jnp.all(jnp.isfinite(part)) for part in slope)
+        if lam > 0:  # at 0 the distance jumps
+            above, below = (distance(lam + step, fixed[3], labels, led) for step in (1e-5, -1e-5))
+            np.testing.assert_allclose(slope[0], (above - below) / 2e-5, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("case", PROBLEMS)
@@ -195,3 +264,67 @@ def test_the_start_and_the_end_of_the_kernel_flow_differentiate_too(case):
     speed = jax.jacrev(lambda t: value(lambda p, t: kd.kernel_flow(p, t).outputs[0], fixed, free | {"times": t[None]}))
     early = value(lambda p, t: kd.kernel_flow(p, t).outputs, fixed, free | {"times": jnp.asarray([0.0, 1e-7])})
     np.testing.assert_allclose(speed(jnp.zeros(())), (early[1] - early[0]) / 1e-7, rtol=1e-5, atol=1e-5)
+
+
+PROBLEM = value(lambda p, t: p, *arguments("plain"))
+# what cannot be traced: what it says, by the argument that is
+KNOWN = {
+    "best_stopping_time": {
+        "problem": (lambda y: kd.best_stopping_time(with_labels(y), PROBLEM.y, 0.1), PROBLEM.y),
+        "truth": (lambda y: kd.best_stopping_time(PROBLEM, y, 0.1), PROBLEM.y),
+        "noise": (lambda noise: kd.best_stopping_time(PROBLEM, PROBLEM.y, noise), 0.1),
+    },
+    "characteristic_values": {"problem": (lambda y: kd.characteristic_values(with_labels(y)), PROBLEM.y)},
+    "count_above": {
+        "problem": (lambda y: kd.count_above(with_labels(y), 0.1), PROBLEM.y),
+        "x": (lambda x: kd.count_above(PROBLEM, x), 0.1),
+    },
+    "decay_rates": {"problem": (lambda y: kd.decay_rates(with_labels(y), 1), PROBLEM.y)},
+    "diagnose": {
+        "lam": (lambda lam: kd.diagnose(DATA, lam=lam), 0.5),
+        "time": (lambda time: kd.diagnose(DATA, time=time), 10.0),
+    },
+    "gradient_descent": {"steps": (lambda steps: kd.gradient_descent(PROBLEM, 0.1, steps), np.arange(3))},
+    "largest_rate": {"problem": (lambda y: kd.largest_rate(with_labels(y)), PROBLEM.y)},
+    "noise_risk": {"time": (lambda time: kd.noise_risk(PROBLEM, PROBLEM.y, 0.1, time=time), 1.0)},
+    "optimal_strength": {
+        "problem": (lambda y: kd.optimal_strength(with_labels(y), PROBLEM.y, 0.1), PROBLEM.y),
+        "truth": (lambda y: kd.optimal_strength(PROBLEM, y, 0.1), PROBLEM.y),
+        "noise": (lambda noise: kd.optimal_strength(PROBLEM, PROBLEM.y, noise), 0.1),
+    },
+    "slow_modes": {"problem": (lambda y: kd.slow_modes(with_labels(y), 1), PROBLEM.y)},
+    "smallest_ticket": {
+        "problem": (lambda y: kd.smallest_ticket(with_labels(y), 0.5, [0, 1, 2]), PROBLEM.y),
+        "loss": (lambda loss: kd.smallest_ticket(PROBLEM, loss, [0, 1, 2]), 0.5),
+        "order": (lambda order: kd.smallest_ticket(PROBLEM, 0.5, order), np.arange(6)),
+    },
+}
+STUDENT = PROBLEM.student
+DATA = kd.datasets.Dataset(PROBLEM.x, PROBLEM.y, phi=PROBLEM.phi, weights=STUDENT.weights, signs=STUDENT.signs)
+
+
+def with_labels(y):
+    return kd.TransferProblem(PROBLEM.student, PROBLEM.x, y, PROBLEM.phi, lam=PROBLEM.lam)
+
+
+@pytest.mark.parametrize(("name", "argument"), [(name, argument) for name in KNOWN for argument in KNOWN[name]])
+def test_what_must_be_known_says_so(name, argument):
+    call, given = KNOWN[name][argument]
+    for transformed, values in ((jax.vmap(call), jnp.stack([given, given])), (jax.jit(call), given)):
+        with pytest.raises(ValueError) as caught:
+            transformed(values)
+        expected = rf"{argument}: expected values that are known now, since .*; got some traced by jit, grad or vmap"
+        assert re.fullmatch(expected, str(caught.value))
+
+
+def test_no_public_name_is_left_out():
+    routes = {}
+    for name, (function, *_) in ROUTES.items():
+        routes.setdefault(name.split(",")[0].split()[0], []).append(function)
+    for name, functions in routes.items():
+        assert all(name in function.__code__.co_names for function in functions), name
+    for name in KNOWN:
+        assert all(name in call.__code__.co_names for call, _ in KNOWN[name].values()), name
+    tested = routes.keys() | KNOWN.keys()
+    assert set(RESULTS.values()) <= tested
+    assert sorted(kd.__all__) == sorted((tested & set(kd.__all__)) | RESULTS.keys())
