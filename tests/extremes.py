@@ -8,7 +8,8 @@ import kdlib as kd
 STRENGTHS = {"no transfer": 0.0, "weak transfer": 1e-12, "strong transfer": 1e12}
 SCALES = {"short inputs": 1e-6, "long inputs": 1e6}
 TWINS = {"repeated sample": 1.0, "opposite sample": -1.0}
-SINGLES = ("one unit", "one sample", "one dimension")
+# (m, n, d) at most: n < d, m > d, and n > md, the same for all tests, since every shape is compiled
+SINGLES = {"one unit": (1, 2, 3), "one sample": (3, 1, 2), "one dimension": (2, 3, 1)}
 CORNERS = (*STRENGTHS, *SCALES, *TWINS, "dead units", *SINGLES)
 
 # for the statements that have times; the limit is not a time of every route
@@ -39,12 +40,9 @@ def extreme(problem, seed, *, without=()):
         x[-1] = TWINS[corner] * x[0]
     if corner == "dead units":
         x, weights = np.abs(x), -1e7 * np.abs(weights)
-    if corner == "one unit":
-        weights, signs, lead = weights[:1], signs[:1], lead[:1]
-    if corner == "one sample":
-        x, y, lead = x[:1], y[:1], lead[:, :1]
-    if corner == "one dimension":
-        x, weights = x[:, :1], weights[:, :1]
+    if corner in SINGLES:
+        m, n, d = SINGLES[corner]
+        weights, signs, x, y, lead = weights[:m, :d], signs[:m], x[:n, :d], y[:n], lead[:m, :n]
     student = kd.TwoLayerNetwork(weights, signs, problem.student.activation)
     phi = np.asarray(student.features(x)) + lead
     return kd.TransferProblem(student, x, y, phi, lam=STRENGTHS.get(corner, problem.lam))

@@ -40,4 +40,4 @@ def test_the_corners_are_what_they_are_called(activation):
         np.testing.assert_array_equal(found[corner].x[-1], sign * found[corner].x[0])
     assert np.all(kd.unit_kernels(found["dead units"].student, found["dead units"].x) == 0)
     shapes = [(*found[corner].phi.shape, found[corner].x.shape[1]) for corner in SINGLES]
-    assert shapes == [(1, 5, 4), (3, 1, 4), (3, 5, 1)]
+    assert shapes == [(1, 2, 3), (3, 1, 2), (2, 3, 1)]
