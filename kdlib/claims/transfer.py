@@ -102,7 +102,7 @@ def trade_off_line(problem, features):
 
     :math:`\lVert y - f\rVert + \sqrt a\,(\sum_k\lVert\varphi_k - f_k\rVert^2)^{1/2} \ge \lVert y - \bar\varphi\rVert`
     for all features; at the minimiser for the strength λ the two terms are the fractions :math:`\lambda/(a+\lambda)`
-    and :math:`a/(a+\lambda)` of the right-hand side.  The other route: the minimiser from its normal equations.
+    and :math:`a/(a+\lambda)` of the right-hand side.  The other route: the minimiser from its stationarity.
 
     Book: chapter *Transfer*, `trade-off-line`.
 
@@ -119,9 +119,9 @@ def trade_off_line(problem, features):
     def spent(f):
         return np.linalg.norm(y - b @ f), np.sqrt(a) * np.linalg.norm(phi - f)
 
-    normal = lam * np.eye(len(b)) + np.outer(b, b)
-    # for a large λ it is the distance from the teacher that must be solved for, not the features
-    best = phi + np.linalg.solve(normal, np.outer(b, lead))
+    # λ(φ_k − f_k) + b_k(y − f) = 0 for the distance from the teacher and (y − f)/λ: regular for any λ, small or large
+    stationary = np.block([[np.array([[lam]]), b[None, :]], [-b[:, None], np.eye(len(b))]])
+    best = phi + np.linalg.solve(stationary, np.vstack([lead[None, :], 0 * phi]))[1:]
     shares = np.array([lam, a]) * budget / (a + lam)
     scale = np.linalg.norm(y) + np.linalg.norm(phi)
     return Check.worst(

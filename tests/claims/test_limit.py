@@ -7,13 +7,16 @@ import pytest
 import kdlib as kd
 from kdlib import claims
 from kdlib.claims import limit as checkers
+from tests.extremes import STRENGTHS, TWINS, corner_of, extreme
 
+# corners in which a unit's kernel is singular
+SINGULAR = (*TWINS, "dead units", "one dimension")
 SQUARE = ((1, 1, 1), (6, 3, 5), (8, 4, 4))
 ANY = ((1, 1, 1), (6, 3, 5), (5, 9, 3))
 
 
-def draw(seed, shapes, *, lam=None, activation=None):
-    """A random problem with unit rows, a near or far teacher, and signs of several sizes."""
+def draw(seed, shapes, *, lam=None, activation=None, without=()):
+    """A random problem with unit rows, a near or far teacher, and signs of several sizes; some in a corner."""
     rng = np.random.default_rng(seed)
     m, n, d = shapes[seed % len(shapes)]
     signs = rng.choice([-1.0, 1.0], m) * rng.choice([1.0, 0.5], m)
@@ -23,7 +26,7 @@ def draw(seed, shapes, *, lam=None, activation=None):
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     phi = np.asarray(student.features(x)) + rng.normal(size=(m, n)) * rng.choice([1.0, m**-0.5])
     lam = 10.0 ** rng.uniform(-3, 2) if lam is None else lam
-    return kd.TransferProblem(student, x, rng.normal(size=n), phi, lam=lam)
+    return extreme(kd.TransferProblem(student, x, rng.normal(size=n), phi, lam=lam), seed, without=without)
 
 
 def reachable(seed, *, activation="tanh", size=0.6):
@@ -40,7 +43,7 @@ def reachable(seed, *, activation="tanh", size=0.6):
 @pytest.mark.claim("interpolation")
 def test_interpolation(cases, ledger):
     for seed in cases:
-        ledger(claims.interpolation(draw(seed, SQUARE, activation="tanh")))
+        ledger(claims.interpolation(draw(seed, SQUARE, activation="tanh", without=("no transfer", *SINGULAR))))
 
 
 @pytest.mark.counterexample("interpolation")
@@ -71,7 +74,7 @@ def test_stationary_interpolation_needs_positive_kernels():
 @pytest.mark.claim("projected-interpolation")
 def test_projected_interpolation(cases, ledger):
     for seed in cases:
-        ledger(claims.projected_interpolation(draw(seed, ANY)))
+        ledger(claims.projected_interpolation(draw(seed, ANY, without=("no transfer",))))
 
 
 @pytest.mark.counterexample("projected-interpolation")
@@ -84,19 +87,24 @@ def test_projected_interpolation_needs_frozen_kernels():
 @pytest.mark.claim("relative-capacity")
 def test_relative_capacity(cases, ledger):
     for seed in cases:
-        ledger(claims.relative_capacity(draw(seed, ANY)))
+        ledger(claims.relative_capacity(draw(seed, ANY, without=("no transfer",))))
 
 
 @pytest.mark.claim("strong-transfer")
 def test_strong_transfer(cases, ledger):
     for seed in cases:
-        ledger(claims.strong_transfer(draw(seed, ANY)))
+        ledger(claims.strong_transfer(draw(seed, ANY, without=("no transfer",))))
+
+
+def slopes_of(seed):
+    """ReLU in one dimension, any otherwise: tanh' at nine points of a line has a rank that rounding hides at λ = 0."""
+    return "relu" if corner_of(seed) == "one dimension" else None
 
 
 @pytest.mark.claim("no-transfer")
 def test_no_transfer(cases, ledger):
     for seed in cases:
-        ledger(claims.no_transfer(draw(seed, ANY, lam=0.0)))
+        ledger(claims.no_transfer(draw(seed, ANY, lam=0.0, activation=slopes_of(seed), without=STRENGTHS)))
 
 
 @pytest.mark.counterexample("no-transfer")
@@ -107,7 +115,8 @@ def test_no_transfer_needs_lambda_zero():
 @pytest.mark.claim("vanishing-transfer")
 def test_vanishing_transfer(cases, ledger):
     for seed in cases:
-        ledger(claims.vanishing_transfer(draw(seed, ANY, lam=10.0 ** -(3 + seed % 6))))
+        lam, without = 10.0 ** -(3 + seed % 6), ("no transfer", "dead units")
+        ledger(claims.vanishing_transfer(draw(seed, ANY, lam=lam, activation=slopes_of(seed), without=without)))
 
 
 @pytest.mark.counterexample("vanishing-transfer")

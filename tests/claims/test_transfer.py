@@ -6,21 +6,27 @@ import pytest
 
 import kdlib as kd
 from kdlib import claims
+from tests.extremes import extreme
 
 SHAPES = ((1, 1, 1), (4, 3, 2), (7, 12, 2), (5, 2, 6))
 ACTIVATIONS = ("tanh", "relu", "erf", "softplus")
 
 
-def draw(seed, *, lam=None, signs=None):
-    """A random problem, in a few shapes, with a strength between 1e-6 and 1e6."""
+def draw(seed, *, lam=None, signs=None, without=()):
+    """A random problem, in a few shapes, with a strength between 1e-6 and 1e6; some in a corner."""
     rng = np.random.default_rng(seed)
     m, n, d = SHAPES[seed % len(SHAPES)]
     signs = rng.choice([-1.0, 1.0], m) * rng.choice([1.0, 0.3], m) if signs is None else signs(m)
     student = kd.TwoLayerNetwork(rng.normal(size=(m, d)), signs, ACTIVATIONS[seed // 4 % 4])
     lam = 10.0 ** rng.uniform(-6, 6) if lam is None else lam
-    return kd.TransferProblem(
-        student, rng.normal(size=(n, d)), rng.normal(size=n), rng.normal(size=(m, n)), lam=lam
-    ), rng
+    x, y, phi = rng.normal(size=(n, d)), rng.normal(size=n), rng.normal(size=(m, n))
+    return extreme(kd.TransferProblem(student, x, y, phi, lam=lam), seed, without=without), rng
+
+
+def networks_near(problem, rng, count):
+    """Weights of random networks, about as large as the student's: what its inputs ask for, whatever their scale."""
+    weights = np.asarray(problem.student.weights)
+    return np.max(np.abs(weights)) * rng.normal(size=(count, *weights.shape))
 
 
 @pytest.mark.claim("cheapest-features")
@@ -39,7 +45,7 @@ def test_without_output_weights_an_output_has_no_price():
 @pytest.mark.claim("unconstrained-fit")
 def test_unconstrained_fit(cases, ledger):
     for seed in cases:
-        problem, rng = draw(seed)
+        problem, rng = draw(seed, without=("no transfer",))
         ledger(claims.unconstrained_fit(problem, rng.normal(size=problem.phi.shape)))
 
 
@@ -52,15 +58,14 @@ def test_without_transfer_the_best_features_depend_on_the_start():
 @pytest.mark.claim("energy-floor")
 def test_energy_floor(cases, ledger):
     for seed in cases:
-        problem, rng = draw(seed)
-        weights = 3 * rng.normal(size=problem.student.weights.shape)
-        ledger(claims.energy_floor(problem, problem.student.with_weights(weights)))
+        problem, rng = draw(seed, without=("no transfer",))
+        ledger(claims.energy_floor(problem, problem.student.with_weights(3 * networks_near(problem, rng, 1)[0])))
 
 
 @pytest.mark.claim("trade-off-line")
 def test_trade_off_line(cases, ledger):
     for seed in cases:
-        problem, rng = draw(seed)
+        problem, rng = draw(seed, without=("no transfer",))
         # half of the features lie near the minimisers' line, where the inequality is tight
         scale = 10.0 ** rng.uniform(-6, 1)
         b, phi = np.asarray(problem.student.output_weights), np.asarray(problem.phi)
@@ -72,8 +77,9 @@ def test_trade_off_line(cases, ledger):
 def test_regularised_is_constrained(cases, ledger):
     for seed in cases:
         problem, rng = draw(seed)
-        candidates = rng.normal(size=(30, *problem.student.weights.shape))
-        ledger(claims.regularised_is_constrained(problem, candidates, 10.0 ** rng.uniform(-3, 3, 8)))
+        candidates = networks_near(problem, rng, 30)
+        strengths = [1e-12, *10.0 ** rng.uniform(-3, 3, 8), 1e12]
+        ledger(claims.regularised_is_constrained(problem, candidates, strengths))
 
 
 @pytest.mark.counterexample("regularised-is-constrained")
