@@ -183,11 +183,8 @@ def count(operator, x):
 
 
 def reduced(operator, units=slice(None)):
-    """D and G of M = D + GᵀG on its range, as arrays (rank,) and (n, rank): of some units, or of a small problem.
-
-    In 64 bits whatever they are kept in: brackets around the roots are narrower than 32 bits can tell.
-    """
-    system, inverse = operator.system, np.asarray(operator.inverse, float)[units]
+    """D and G of M = D + GᵀG on its range, as arrays (rank,) and (n, rank): of some units, or of a small problem."""
+    system, inverse = operator.system, np.asarray(operator.inverse)[units]
     scales = np.asarray(system.kept_slopes)[units] * np.asarray(system.output_weights)[units, None]
     columns = np.asarray(system.x) @ np.swapaxes(np.asarray(operator.right)[units], 1, 2)  # (units, n, r)
     columns = scales[:, :, None] * columns
@@ -195,7 +192,10 @@ def reduced(operator, units=slice(None)):
 
 
 def _blocks(operator):
-    """What goes through the columns of G unit by unit, some units at a time, each with the place of its poles."""
+    """What goes through the columns of G unit by unit, some units at a time, each with the place of its poles.
+
+    In 64 bits whatever they are kept in: brackets around the roots are narrower than 32 bits can tell.
+    """
     operator = jax.device_get(operator)
     units, rank = operator.inverse.shape
     size = max(1, _ENTRIES_AT_ONCE // (len(operator.system.x) * rank))
@@ -205,7 +205,7 @@ def _blocks(operator):
         for first in range(0, units, size):
             poles, columns = reduced(operator, slice(first, first + size))
             start, end = end, end + len(poles)
-            yield slice(start, end), columns
+            yield slice(start, end), columns.astype(float)
 
     if size < units:
         return blocks
