@@ -19,12 +19,15 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
 from kdlib.kernels import rank_tolerance
+from kdlib.network import activation_pair
 from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete
 
 # Features of a block of units: on a CPU about as many as fit the cache, below so many units a product is slow; a GPU
 # is faster the larger its blocks are.
 _CACHED_ENTRIES, _MOST_ENTRIES, _FEWEST_UNITS = 2**18, 2**28, 64
+# Slopes of more entries than this, 1 GB, are not kept but computed anew, block by block, in each product.
+_KEPT_ENTRIES = 2**27
 # Factorizations of units at once, and the entries of their matrices.
 _UNITS_AT_ONCE, _ENTRIES_AT_ONCE = 32, 2**22
 
@@ -33,19 +36,21 @@ class LinearSystem(eqx.Module):
     """The frozen-kernel system of a transfer problem, by its actions.
 
     Vectors v are of shape (m, d); the image of A is a pair of shapes (m, n) and (n,). Of arrays of size (m, n) only
-    the slopes are kept; those of a ReLU are 0 or 1, and kept in one byte each. ``start`` holds the outputs f(0).
+    the slopes are kept, and of a large problem not even those (None); the slopes of a ReLU are 0 or 1, and kept in one
+    byte each. ``start`` holds the outputs f(0).
     """
 
     problem: TransferProblem
-    kept_slopes: jax.Array
+    kept_slopes: jax.Array | None
     start: jax.Array
     devices: int = eqx.field(static=True, default=1)
 
     @classmethod
     def of(cls, problem):
-        slopes, start = _frozen(problem)
-        devices = len(slopes) // slopes.sharding.shard_shape(slopes.shape)[0] if is_concrete(slopes) else 1
-        return cls(problem, slopes, start, devices)
+        weights = problem.student.weights
+        devices = len(weights) // weights.sharding.shard_shape(weights.shape)[0] if is_concrete(weights) else 1
+        slopes, start = _frozen(problem, len(weights) * len(problem.x) <= devices * _KEPT_ENTRIES)
+        return cls(problem, slopes, start, devices if is_concrete(start) else 1)
 
     def after(self, done):
         """The same system, whose units are factored only once the array ``done`` is there, see :func:`after`."""
@@ -66,7 +71,8 @@ class LinearSystem(eqx.Module):
     @property
     def slopes(self):
         """σ'(w_k(0)·x_i), shape (m, n): row k is the diagonal of S_k."""
-        return self.kept_slopes.astype(self.x.dtype)
+        kept = self.problem.student.derivative(self.x) if self.kept_slopes is None else self.kept_slopes
+        return kept.astype(self.x.dtype)
 
     @property
     def output_gap(self):
@@ -112,16 +118,16 @@ class LinearSystem(eqx.Module):
 
     def _gathered(self, x, features=None):
         """Xᵀ S_k features_k unit by unit, shape (m, d), for this ``x``; features of ones where none are given."""
-        slopes, rows = self._in_blocks(self.kept_slopes), None if features is None else self._in_blocks(features)
+        slopes, rows = self._slopes_in_blocks(), None if features is None else self._in_blocks(features)
 
         def block(j, gathered):
-            own = _block(slopes, j).astype(x.dtype)
+            own = slopes(j).astype(x.dtype)
             found = (own if rows is None else own * _block(rows, j)) @ x
             return jax.lax.dynamic_update_index_in_dim(gathered, found, j, 1)
 
         weights, dtype = self.problem.student.weights, jnp.result_type(x, x if features is None else features)
         start = jnp.zeros_like(self._in_blocks(weights), dtype=dtype)
-        return jax.lax.fori_loop(0, slopes.shape[1], block, start).reshape(weights.shape)
+        return jax.lax.fori_loop(0, start.shape[1], block, start).reshape(weights.shape)
 
     def product(self, v):
         """M v = AᵀA v, shape (m, d)."""
@@ -141,13 +147,13 @@ class LinearSystem(eqx.Module):
         pulled : array, shape (m, d)
             Aᵀ(A v - share·image).
         """
-        slopes, weights, vectors = (self._in_blocks(part) for part in (self.kept_slopes, self.output_weights, v))
+        slopes, weights, vectors = self._slopes_in_blocks(), *map(self._in_blocks, (self.output_weights, v))
         rows = None if image is None else self._in_blocks(image[0])
         root = jnp.sqrt(self.lam)
 
         def block(j, carry):
             rows, pulled, outputs, square = carry
-            own = _block(slopes, j).astype(v.dtype)
+            own = slopes(j).astype(v.dtype)
             change = own * (_block(vectors, j) @ self.x.T)
             moved = root * change
             if rows is not None:
@@ -161,10 +167,10 @@ class LinearSystem(eqx.Module):
         # sums of each device's own units: they meet after the last block
         sums = jnp.zeros((self.devices, len(self.x)), v.dtype), jnp.zeros(self.devices, v.dtype)
         start = rows, jnp.zeros_like(vectors), *sums
-        rows, pulled, outputs, square = jax.lax.fori_loop(0, slopes.shape[1], block, start)
+        rows, pulled, outputs, square = jax.lax.fori_loop(0, vectors.shape[1], block, start)
         outputs, square = jnp.sum(outputs, axis=0), jnp.sum(square)
         left = outputs if image is None else outputs - share * image[1]
-        moved = None if rows is None else rows.reshape(self.kept_slopes.shape), left
+        moved = None if rows is None else rows.reshape(image[0].shape), left
         pulled = pulled.reshape(v.shape) + self.output_adjoint(left)
         return moved, jnp.sqrt(square + jnp.vdot(left, left)), outputs, pulled
 
@@ -187,6 +193,15 @@ class LinearSystem(eqx.Module):
         total = jax.tree.map(lambda parts: jnp.sum(parts, axis=0), totals)
         return total, jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), arrays)
 
+    def _slopes_in_blocks(self):
+        """A function from a block's number to its slopes, shape (devices, units of a block, n)."""
+        if self.kept_slopes is not None:
+            kept = self._in_blocks(self.kept_slopes)
+            return lambda j: _block(kept, j)
+        student = self.problem.student
+        weights, (_, slope) = self._in_blocks(student.weights), activation_pair(student.activation)
+        return lambda j: slope(_block(weights, j) @ self.x.T)
+
     def _in_blocks(self, array):
         """An array over units as (devices, blocks, units of a block, ...)."""
         units, samples = len(array) // self.devices, len(self.x)
@@ -206,11 +221,11 @@ def _block(array, j):
 
 
 @eqx.filter_jit
-def _frozen(problem):
-    """Slopes and outputs at the start: together, for they share their preactivations."""
+def _frozen(problem, keeps_slopes):
+    """Slopes, if they are to be kept, and outputs at the start: together, for they share their preactivations."""
     student = problem.student
-    slopes = student.derivative(problem.x)
-    return slopes > 0 if student.activation == "relu" else slopes, student(problem.x)
+    slopes = student.derivative(problem.x) if keeps_slopes else None
+    return slopes > 0 if keeps_slopes and student.activation == "relu" else slopes, student(problem.x)
 
 
 @eqx.filter_jit

@@ -253,7 +253,7 @@ def _follow_traced(problem, times, system, readout):
 def _fixed_steps(problem, times, system, readout):
     """Values, coefficients of the latest weights, and the error estimate."""
     start, beta = start_bidiagonalization(system)
-    unknowns = min(start.right.size, system.kept_slopes.size + system.output_gap.size)
+    unknowns = min(start.right.size, (problem.student.width + 1) * system.output_gap.size)
     # more steps than unknowns: without orthogonalisation the slow modes come late
     steps = CHUNK * -(-min(4 * unknowns, _TRACED_STEPS) // CHUNK)
     _, *run = bidiagonal_steps((system, jnp.zeros(steps, start.right.dtype), readout), start)
@@ -305,7 +305,7 @@ def _put(values, rows, new):
 @eqx.filter_jit
 def _at_limit(problem, limit, readout):
     """Output changes, energy, and length of v_∞."""
-    transfer = 0.0 if problem.phi is None else problem.lam * jnp.sum((problem.phi - limit.features) ** 2)
+    transfer = 0.0 if problem.teacher is None else problem.lam * jnp.sum((problem.phi - limit.features) ** 2)
     energy = (jnp.sum((problem.y - limit.outputs) ** 2) + transfer) / 2
     return readout(limit.displacement), energy, jnp.linalg.norm(limit.displacement)
 
