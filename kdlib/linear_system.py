@@ -244,8 +244,10 @@ def _block(array, j):
 def _frozen(problem, keeps_slopes):
     """Slopes, if they are to be kept, and outputs at the start: together, for they share their preactivations."""
     student = problem.student
-    slopes = student.derivative(problem.x) if keeps_slopes else None
-    return slopes > 0 if keeps_slopes and student.activation == "relu" else slopes, student(problem.x)
+    if not keeps_slopes:
+        return None, student(problem.x)
+    slopes = student.derivative(problem.x)
+    return slopes > 0 if student.activation == "relu" else slopes, student(problem.x)
 
 
 @eqx.filter_jit

@@ -95,9 +95,9 @@ class TransferProblem(eqx.Module):
     @property
     def feature_gap(self) -> jax.Array:
         r"""The teacher's lead :math:`\varphi_k - f_k(0)`, shape (m, n); zero where there is no teacher."""
-        start = self.student.features(self.x)
+        start, phi = self.student.features(self.x), self.phi
         # no constant zeros: those would lie whole on every device that the student is spread over
-        return 0.0 * start if self.teacher is None else self.phi - start
+        return 0.0 * start if phi is None else phi - start
 
     @property
     def output_gap(self) -> jax.Array:
@@ -125,7 +125,7 @@ class TransferProblem(eqx.Module):
         if not isinstance(net, TwoLayerNetwork) or net.weights.shape != self.student.weights.shape:
             came = f"one of weights {net.weights.shape}" if isinstance(net, TwoLayerNetwork) else type(net).__name__
             raise ValueError(f"net: expected a TwoLayerNetwork of weights {self.student.weights.shape}; got {came}")
-        features = net.features(self.x)
+        features, phi = net.features(self.x), self.phi
         fit = jnp.sum((self.y - net.output_weights @ features) ** 2)
-        transfer = 0.0 if self.teacher is None else self.lam * jnp.sum((self.phi - features) ** 2)
+        transfer = 0.0 if phi is None else self.lam * jnp.sum((phi - features) ** 2)
         return (fit + transfer) / 2

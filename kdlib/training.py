@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdlib.network import features_and_slopes
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs
 from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
@@ -31,11 +32,12 @@ def _at_hand(problem):
 def _velocity(problem, weights):
     """L_k r_k, minus the gradient of E, shape (m, d)."""
     net = _moved(problem, weights)
-    features, b = net.features(problem.x), net.output_weights
+    features, slopes = features_and_slopes(net, problem.x)
+    b = net.output_weights
     residuals = b[:, None] * (problem.y - b @ features)[None, :]
     if problem.teacher is not None:
         residuals = residuals + problem.lam * (problem.phi - features)
-    return (net.derivative(problem.x) * residuals) @ problem.x
+    return (slopes * residuals) @ problem.x
 
 
 def _observe(problem, at, weights):
