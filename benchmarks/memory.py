@@ -14,7 +14,7 @@ import numpy as np
 import kdlib as kd
 from benchmarks.problems import problem
 
-given = problem({m}, {n}, {d})
+given = problem({m}, {n}, {d}, features=False)
 start = time.perf_counter()
 path = kd.kernel_flow(given, np.geomspace(0.1, 1000, 40))
 assert path.converged and np.isfinite(path.outputs).all()

@@ -19,12 +19,16 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 
 from kdlib.kernels import rank_tolerance
+from kdlib.network import activation_pair
 from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete
 
-# Features of a block of units: on a CPU about as many as fit the cache, below so many units a product is slow; a GPU
-# is faster the larger its blocks are.
-_CACHED_ENTRIES, _MOST_ENTRIES, _FEWEST_UNITS = 2**18, 2**28, 64
+# Features of a block: on a CPU of units about as many as fit a core's cache, below so many units a product is slow, and
+# of samples about as many as fit the last cache; a GPU is faster the larger its blocks are.
+_CACHED_ENTRIES, _LAST_CACHED_ENTRIES, _MOST_ENTRIES, _FEWEST_UNITS = 2**18, 2**21, 2**28, 64
+# Slopes of more entries on a device than this, 1 GB, are not kept but computed anew, block by block, in each product;
+# a GPU has memory of its own, and keeps 8 GB.
+_KEPT_ENTRIES, _MOST_KEPT_ENTRIES = 2**27, 2**30
 # Factorizations of units at once, and the entries of their matrices.
 _UNITS_AT_ONCE, _ENTRIES_AT_ONCE = 32, 2**22
 
@@ -33,19 +37,22 @@ class LinearSystem(eqx.Module):
     """The frozen-kernel system of a transfer problem, by its actions.
 
     Vectors v are of shape (m, d); the image of A is a pair of shapes (m, n) and (n,). Of arrays of size (m, n) only
-    the slopes are kept; those of a ReLU are 0 or 1, and kept in one byte each. ``start`` holds the outputs f(0).
+    the slopes are kept, and of a large problem not even those (None); the slopes of a ReLU are 0 or 1, and kept in one
+    byte each. ``start`` holds the outputs f(0).
     """
 
     problem: TransferProblem
-    kept_slopes: jax.Array
+    kept_slopes: jax.Array | None
     start: jax.Array
     devices: int = eqx.field(static=True, default=1)
 
     @classmethod
     def of(cls, problem):
-        slopes, start = _frozen(problem)
-        devices = len(slopes) // slopes.sharding.shard_shape(slopes.shape)[0] if is_concrete(slopes) else 1
-        return cls(problem, slopes, start, devices)
+        weights = problem.student.weights
+        devices = len(weights) // weights.sharding.shard_shape(weights.shape)[0] if is_concrete(weights) else 1
+        most = _KEPT_ENTRIES if jax.default_backend() == "cpu" else _MOST_KEPT_ENTRIES
+        slopes, start = _frozen(problem, len(weights) * len(problem.x) <= devices * most)
+        return cls(problem, slopes, start, devices if is_concrete(start) else 1)
 
     def after(self, done):
         """The same system, whose units are factored only once the array ``done`` is there, see :func:`after`."""
@@ -66,7 +73,8 @@ class LinearSystem(eqx.Module):
     @property
     def slopes(self):
         """σ'(w_k(0)·x_i), shape (m, n): row k is the diagonal of S_k."""
-        return self.kept_slopes.astype(self.x.dtype)
+        kept = self.problem.student.derivative(self.x) if self.kept_slopes is None else self.kept_slopes
+        return kept.astype(self.x.dtype)
 
     @property
     def output_gap(self):
@@ -104,36 +112,51 @@ class LinearSystem(eqx.Module):
     def adjoint(self, image):
         """Aᵀ applied to a pair of shapes (m, n) and (n,)."""
         features, outputs = image
-        return jnp.sqrt(self.lam) * self._gathered(self.x, features) + self.output_adjoint(outputs)
+        return self._pulled(outputs, features)
 
     def output_adjoint(self, outputs):
         """Jᵀ applied to a vector of shape (n,)."""
-        return self.output_weights[:, None] * self._gathered(self.x * outputs[:, None])
+        return self._pulled(outputs)
 
-    def _gathered(self, x, features=None):
-        """Xᵀ S_k features_k unit by unit, shape (m, d), for this ``x``; features of ones where none are given."""
-        slopes, rows = self._in_blocks(self.kept_slopes), None if features is None else self._in_blocks(features)
+    def _pulled(self, outputs, features=None):
+        """Xᵀ S_k (b_k outputs + √λ features_k) unit by unit, shape (m, d); without features their part is left out."""
+        slopes, weights = self._slopes_in_blocks(), self._in_blocks(self.output_weights)
+        rows, root = None if features is None else self._in_blocks(features), jnp.sqrt(self.lam)
 
-        def block(j, gathered):
-            own = _block(slopes, j).astype(x.dtype)
-            found = (own if rows is None else own * _block(rows, j)) @ x
-            return jax.lax.dynamic_update_index_in_dim(gathered, found, j, 1)
+        def block(j, pulled):
+            pull = _block(weights, j)[..., None] * outputs[None, None, :]
+            if rows is not None:
+                pull = pull + root * _block(rows, j)
+            return jax.lax.dynamic_update_index_in_dim(pulled, (slopes(j) * pull) @ self.x, j, 1)
 
-        weights, dtype = self.problem.student.weights, jnp.result_type(x, x if features is None else features)
-        start = jnp.zeros_like(self._in_blocks(weights), dtype=dtype)
-        return jax.lax.fori_loop(0, slopes.shape[1], block, start).reshape(weights.shape)
+        units = self.problem.student.weights
+        dtype = jnp.result_type(self.x, outputs, *([] if features is None else [features]))
+        start = jnp.zeros_like(self._in_blocks(units), dtype=dtype)
+        return jax.lax.fori_loop(0, start.shape[1], block, start).reshape(units.shape)
 
     def product(self, v):
-        """M v = AᵀA v, shape (m, d)."""
-        return self.advance(v)[-1]
+        """M v = AᵀA v, shape (m, d), in blocks of samples: a sample's output needs all units, but no other sample."""
+        if self.devices > 1:  # where each block's outputs would be an all-reduce of their own
+            return self.advance(v)[-1]
+        n, b, most = len(self.x), self.output_weights[:, None], _entries(_LAST_CACHED_ENTRIES)
+        width = -(-n // -(-len(v) * n // most))
+
+        def add(start, width, pulled):
+            x = jax.lax.dynamic_slice_in_dim(self.x, start, width)
+            own = self._slopes_at(x, start)
+            change = own * (v @ x.T)
+            return pulled + (own * (self.lam * change + b * (b.T @ change))) @ x
+
+        pulled = jax.lax.fori_loop(0, n // width, lambda j, pulled: add(j * width, width, pulled), jnp.zeros_like(v))
+        return add(n - n % width, n % width, pulled) if n % width else pulled
 
     def advance(self, v, image=None, share=0.0):
-        """One step of a recurrence in one sweep over blocks of units: the image is read from memory once.
+        """One step of a recurrence in two sweeps over blocks of units, each with one matrix product a block.
 
         Returns
         -------
         moved : pair of arrays, shapes (m, n) and (n,)
-            A v - share·image; None for its features without an image.
+            A v - share·image; A v without an image.
         length : array, scalar
             ‖A v - share·image‖.
         outputs : array, shape (n,)
@@ -141,32 +164,25 @@ class LinearSystem(eqx.Module):
         pulled : array, shape (m, d)
             Aᵀ(A v - share·image).
         """
-        slopes, weights, vectors = (self._in_blocks(part) for part in (self.kept_slopes, self.output_weights, v))
-        rows = None if image is None else self._in_blocks(image[0])
-        root = jnp.sqrt(self.lam)
+        slopes, weights, vectors = self._slopes_in_blocks(), *map(self._in_blocks, (self.output_weights, v))
+        root, n = jnp.sqrt(self.lam), len(self.x)
 
         def block(j, carry):
-            rows, pulled, outputs, square = carry
-            own = _block(slopes, j).astype(v.dtype)
-            change = own * (_block(vectors, j) @ self.x.T)
-            moved = root * change
-            if rows is not None:
-                moved = moved - share * _block(rows, j)
-                rows = jax.lax.dynamic_update_index_in_dim(rows, moved, j, 1)
-            back = root * ((own * moved) @ self.x)
-            pulled = jax.lax.dynamic_update_index_in_dim(pulled, back, j, 1)
+            rows, outputs, square = carry
+            change = slopes(j) * (_block(vectors, j) @ self.x.T)
+            moved = root * change - (0.0 if image is None else share * _block(rows, j))
+            rows = jax.lax.dynamic_update_index_in_dim(rows, moved, j, 1)
             outputs = outputs + jnp.einsum("zk,zkn->zn", _block(weights, j), change)
-            return rows, pulled, outputs, square + jnp.sum(moved**2, axis=(1, 2))
+            return rows, outputs, square + jnp.sum(moved**2, axis=(1, 2))
 
+        rows = jnp.zeros_like(vectors, shape=(*vectors.shape[:-1], n)) if image is None else self._in_blocks(image[0])
         # sums of each device's own units: they meet after the last block
-        sums = jnp.zeros((self.devices, len(self.x)), v.dtype), jnp.zeros(self.devices, v.dtype)
-        start = rows, jnp.zeros_like(vectors), *sums
-        rows, pulled, outputs, square = jax.lax.fori_loop(0, slopes.shape[1], block, start)
+        sums = jnp.zeros((self.devices, n), v.dtype), jnp.zeros(self.devices, v.dtype)
+        rows, outputs, square = jax.lax.fori_loop(0, vectors.shape[1], block, (rows, *sums))
         outputs, square = jnp.sum(outputs, axis=0), jnp.sum(square)
         left = outputs if image is None else outputs - share * image[1]
-        moved = None if rows is None else rows.reshape(self.kept_slopes.shape), left
-        pulled = pulled.reshape(v.shape) + self.output_adjoint(left)
-        return moved, jnp.sqrt(square + jnp.vdot(left, left)), outputs, pulled
+        moved = rows.reshape(len(v), n), left
+        return moved, jnp.sqrt(square + jnp.vdot(left, left)), outputs, self.adjoint(moved)
 
     def scan_units(self, function, total, units):
         """Scan over batches of units, on each device over its own; the totals of all devices are added up.
@@ -187,13 +203,32 @@ class LinearSystem(eqx.Module):
         total = jax.tree.map(lambda parts: jnp.sum(parts, axis=0), totals)
         return total, jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), arrays)
 
+    def _slopes_at(self, x, start):
+        """The slopes at the samples x, which begin at number ``start``, shape (m, samples)."""
+        if self.kept_slopes is None:
+            return self.problem.student.derivative(x)
+        return jax.lax.dynamic_slice_in_dim(self.kept_slopes, start, len(x), axis=1)
+
+    def _slopes_in_blocks(self):
+        """A function from a block's number to its slopes, shape (devices, units of a block, n)."""
+        if self.kept_slopes is not None:
+            kept = self._in_blocks(self.kept_slopes)
+            return lambda j: _block(kept, j)
+        student = self.problem.student
+        weights, (_, slope) = self._in_blocks(student.weights), activation_pair(student.activation)
+        return lambda j: slope(_block(weights, j) @ self.x.T)
+
     def _in_blocks(self, array):
         """An array over units as (devices, blocks, units of a block, ...)."""
         units, samples = len(array) // self.devices, len(self.x)
-        entries = _CACHED_ENTRIES if jax.default_backend() == "cpu" else _MOST_ENTRIES
+        entries = _entries(_CACHED_ENTRIES)
         counts = [count for count in range(1, max(1, units // _FEWEST_UNITS) + 1) if units % count == 0]
         count = next((count for count in counts if units // count * samples <= entries), counts[-1])
         return array.reshape(self.devices, count, -1, *array.shape[1:])
+
+
+def _entries(cached):
+    return cached if jax.default_backend() == "cpu" else _MOST_ENTRIES
 
 
 @jax.jit
@@ -206,9 +241,11 @@ def _block(array, j):
 
 
 @eqx.filter_jit
-def _frozen(problem):
-    """Slopes and outputs at the start: together, for they share their preactivations."""
+def _frozen(problem, keeps_slopes):
+    """Slopes, if they are to be kept, and outputs at the start: together, for they share their preactivations."""
     student = problem.student
+    if not keeps_slopes:
+        return None, student(problem.x)
     slopes = student.derivative(problem.x)
     return slopes > 0 if student.activation == "relu" else slopes, student(problem.x)
 

@@ -171,6 +171,12 @@ class TwoLayerNetwork(eqx.Module):
         return self.output_weights @ self.features(x)
 
 
+def features_and_slopes(net, x):
+    """σ and σ' at w_k·x_i, shapes (m, n), for training: the slope of tanh from its value, with the accuracy of that."""
+    features = net.features(x)
+    return features, (1.0 - features) * (1.0 + features) if net.activation == "tanh" else net.derivative(x)
+
+
 def _inputs(x, dim):
     return real_array("x", x, (("n", None), ("d", dim)))
 

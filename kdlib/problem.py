@@ -24,8 +24,9 @@ class TransferProblem(eqx.Module):
         Inputs, one row a sample.
     y : array, shape (n,)
         Labels.
-    phi : array, shape (m, n), or None
-        The teacher's features on the data, the privileged information (PI). None is allowed at λ = 0 only.
+    phi : array, shape (m, n), or TwoLayerNetwork, or None
+        The teacher's features on the data, the privileged information (PI); or the teacher itself, of the student's
+        width m, whose features are then computed where they are needed and not kept. None is allowed at λ = 0 only.
     lam : float
         The strength λ ≥ 0 of the transfer, in the units of a squared output weight.
 
@@ -51,11 +52,17 @@ class TransferProblem(eqx.Module):
     student: TwoLayerNetwork
     x: jax.Array
     y: jax.Array
-    phi: jax.Array | None
+    teacher: jax.Array | TwoLayerNetwork | None
     lam: jax.Array
 
     def __init__(
-        self, student: TwoLayerNetwork, x: ArrayLike, y: ArrayLike, phi: ArrayLike | None, *, lam: float | jax.Array
+        self,
+        student: TwoLayerNetwork,
+        x: ArrayLike,
+        y: ArrayLike,
+        phi: ArrayLike | TwoLayerNetwork | None,
+        *,
+        lam: float | jax.Array,
     ):
         if not isinstance(student, TwoLayerNetwork):
             raise ValueError(f"student: expected a TwoLayerNetwork; got {type(student).__name__}")
@@ -69,16 +76,28 @@ class TransferProblem(eqx.Module):
                     "phi: expected the teacher's features, a real array of shape "
                     f"(m={student.width}, n={self.x.shape[0]}), since lam is not 0; got None"
                 )
-            self.phi = None
+            self.teacher = None
+        elif isinstance(phi, TwoLayerNetwork):
+            if phi.weights.shape != student.weights.shape:
+                raise ValueError(
+                    f"phi: expected a teacher of weights (m={student.width}, d={student.dim}), or its features, a real "
+                    f"array of shape (m={student.width}, n={self.x.shape[0]}); got one of weights {phi.weights.shape}"
+                )
+            self.teacher = phi
         else:
-            self.phi = real_array("phi", phi, (("m", student.width), ("n", self.x.shape[0])))
+            self.teacher = real_array("phi", phi, (("m", student.width), ("n", self.x.shape[0])))
+
+    @property
+    def phi(self) -> jax.Array | None:
+        r"""The teacher's features :math:`\varphi_k(x_i)`, shape (m, n), or None without a teacher."""
+        return self.teacher.features(self.x) if isinstance(self.teacher, TwoLayerNetwork) else self.teacher
 
     @property
     def feature_gap(self) -> jax.Array:
         r"""The teacher's lead :math:`\varphi_k - f_k(0)`, shape (m, n); zero where there is no teacher."""
-        start = self.student.features(self.x)
+        start, phi = self.student.features(self.x), self.phi
         # no constant zeros: those would lie whole on every device that the student is spread over
-        return 0.0 * start if self.phi is None else self.phi - start
+        return 0.0 * start if phi is None else phi - start
 
     @property
     def output_gap(self) -> jax.Array:
@@ -106,7 +125,7 @@ class TransferProblem(eqx.Module):
         if not isinstance(net, TwoLayerNetwork) or net.weights.shape != self.student.weights.shape:
             came = f"one of weights {net.weights.shape}" if isinstance(net, TwoLayerNetwork) else type(net).__name__
             raise ValueError(f"net: expected a TwoLayerNetwork of weights {self.student.weights.shape}; got {came}")
-        features = net.features(self.x)
+        features, phi = net.features(self.x), self.phi
         fit = jnp.sum((self.y - net.output_weights @ features) ** 2)
-        transfer = 0.0 if self.phi is None else self.lam * jnp.sum((self.phi - features) ** 2)
+        transfer = 0.0 if phi is None else self.lam * jnp.sum((phi - features) ** 2)
         return (fit + transfer) / 2

@@ -233,7 +233,7 @@ def _product(system, v):
 
 @eqx.filter_jit
 def _quotients(system, modes):
-    """‖A z‖² of each, without its features kept."""
+    """‖A z‖² of each, one after the other."""
     return jax.lax.map(lambda mode: system.advance(mode)[1] ** 2, modes)
 
 

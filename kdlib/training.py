@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdlib.network import features_and_slopes
 from kdlib.problem import TransferProblem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs
 from kdlib.validation import ArrayLike, is_concrete, known_now, real_array, time_array
@@ -23,14 +24,20 @@ def _moved(problem, weights):
     return eqx.tree_at(lambda net: net.weights, problem.student, weights)
 
 
+def _at_hand(problem):
+    """The problem with its teacher's features as an array: every step needs them."""
+    return problem if problem.teacher is None else eqx.tree_at(lambda given: given.teacher, problem, problem.phi)
+
+
 def _velocity(problem, weights):
     """L_k r_k, minus the gradient of E, shape (m, d)."""
     net = _moved(problem, weights)
-    features, b = net.features(problem.x), net.output_weights
+    features, slopes = features_and_slopes(net, problem.x)
+    b = net.output_weights
     residuals = b[:, None] * (problem.y - b @ features)[None, :]
-    if problem.phi is not None:
+    if problem.teacher is not None:
         residuals = residuals + problem.lam * (problem.phi - features)
-    return (net.derivative(problem.x) * residuals) @ problem.x
+    return (slopes * residuals) @ problem.x
 
 
 def _observe(problem, at, weights):
@@ -91,7 +98,7 @@ def gradient_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike |
     """
     at = check_problem_and_inputs(problem, at)
     times = time_array(times, allow_inf=False)
-    order = jnp.argsort(times)
+    problem, order = _at_hand(problem), jnp.argsort(times)
     # tolerances as arrays: a second value compiles nothing
     tolerances = jnp.sqrt(jnp.finfo(times.dtype).eps) * jnp.asarray([0.1, 10.0], times.dtype)
     fine, coarse = (_integrate(problem, times[order], at, tolerance) for tolerance in tolerances)
@@ -212,6 +219,7 @@ def gradient_descent(
         raise ValueError(f"steps: expected a whole number, or an array of them, that is at least 0; got {steps!r}")
     if steps.ndim == 0:
         steps = np.arange(int(steps) + 1)
+    problem = _at_hand(problem)
     distinct, back = np.unique(steps, return_inverse=True)
     if is_concrete(*jax.tree.leaves((problem, step_size, at))):
         strides = jnp.asarray(np.diff(distinct, prepend=0))

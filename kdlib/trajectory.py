@@ -142,7 +142,8 @@ def kernel_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | N
 
     Notes
     -----
-    A step costs 6·m·n·d flops, in blocks of units. Arrays that are sharded over units (``jax.sharding``), by several
+    A step costs 4·m·n·d flops, in blocks of units. Slopes of more than 2²⁷ entries on a CPU, 2³⁰ on a GPU, are not kept
+    but computed anew in each step, at 8·m·n·d flops. Arrays that are sharded over units (``jax.sharding``), by several
     devices or processes, stay where they are: devices exchange their sums of outputs. A pole γ costs a factorization
     of O(m·n²·min(n, d)) flops, and serves a few decades of time. Under ``jit``, ``grad`` and ``vmap`` there is one
     Golub-Kahan run with the number of steps fixed beforehand; ``error`` then says what was reached. Derivatives of
@@ -254,7 +255,7 @@ def _follow_traced(problem, times, system, readout):
 def _fixed_steps(problem, times, system, readout):
     """Values, coefficients of the latest weights, and the error estimate."""
     start, beta = start_bidiagonalization(system)
-    unknowns = min(start.right.size, system.kept_slopes.size + system.output_gap.size)
+    unknowns = min(start.right.size, (problem.student.width + 1) * system.output_gap.size)
     # more steps than unknowns: without orthogonalisation the slow modes come late
     steps = CHUNK * -(-min(4 * unknowns, _TRACED_STEPS) // CHUNK)
     _, *run = bidiagonal_steps((system, jnp.zeros(steps, start.right.dtype), readout), start)
@@ -306,7 +307,7 @@ def _put(values, rows, new):
 @eqx.filter_jit
 def _at_limit(problem, limit, readout):
     """Output changes, energy, and length of v_∞."""
-    transfer = 0.0 if problem.phi is None else problem.lam * jnp.sum((problem.phi - limit.features) ** 2)
+    transfer = 0.0 if problem.teacher is None else problem.lam * jnp.sum((problem.phi - limit.features) ** 2)
     energy = (jnp.sum((problem.y - limit.outputs) ** 2) + transfer) / 2
     return readout(limit.displacement), energy, jnp.linalg.norm(limit.displacement)
 

@@ -146,7 +146,11 @@ TABLE = {
         "y: expected a real array of shape (n=4,); got complex numbers (complex128)",
     ),
     "phi turned": (problem(phi=PHI.T), "phi: expected a real array of shape (m=3, n=4); got shape (4, 3)"),
-    "phi network": (problem(phi=NET), "phi: expected a real array of shape (m=3, n=4); got object values"),
+    "phi network": (
+        problem(phi=kd.TwoLayerNetwork(np.ones((2, 2)), np.ones(2))),
+        "phi: expected a teacher of weights (m=3, d=2), or its features, a real array of shape (m=3, n=4); "
+        "got one of weights (2, 2)",
+    ),
     "phi missing": (
         problem(phi=None),
         "phi: expected the teacher's features, a real array of shape (m=3, n=4), since lam is not 0; got None",

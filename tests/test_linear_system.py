@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from kdlib import linear_system
 from kdlib.limit import inverse_on_range
 from kdlib.linear_system import LinearSystem, over_units
 from tests.dense import ACTIVATIONS
@@ -19,11 +20,20 @@ def problem(activation, m=M, n=N, d=D):
     return kd.TransferProblem(student, rng.normal(size=(n, d)), rng.normal(size=n), rng.normal(size=(m, n)), lam=LAM)
 
 
+@pytest.fixture(params=[True, False], ids=["kept", "streamed"])
+def keeps(request, monkeypatch):
+    """Whether slopes are kept, as those of a problem of this size are, or computed anew in each product."""
+    if not request.param:
+        monkeypatch.setattr(linear_system, "_KEPT_ENTRIES", 0)
+    return request.param
+
+
 @pytest.mark.parametrize("activation", ["tanh", "relu", "erf"])
-def test_actions_on_several_blocks_agree_with_plain_products(activation):
+def test_actions_on_several_blocks_agree_with_plain_products(activation, keeps):
     given, rng = problem(activation), np.random.default_rng(1)
     system = LinearSystem.of(given)
-    assert system._in_blocks(system.kept_slopes).shape[1] > 1
+    assert (system.kept_slopes is not None) == keeps
+    assert system._in_blocks(given.student.weights).shape[1] > 1
     x, w, b = (np.asarray(part) for part in (given.x, given.student.weights, given.student.output_weights))
     slopes = ACTIVATIONS[activation][1](w @ x.T)
     v, rows, outputs = rng.normal(size=(M, D)), rng.normal(size=(M, N)), rng.normal(size=N)
@@ -49,11 +59,28 @@ def test_actions_on_several_blocks_agree_with_plain_products(activation):
 
 
 @pytest.mark.parametrize(("activation", "bytes_each"), [("relu", 1), ("tanh", 8)])
-def test_only_the_slopes_are_kept_beside_the_problem(activation, bytes_each):
+def test_only_the_slopes_are_kept_beside_the_problem(activation, bytes_each, keeps):
     given = problem(activation)
     known = {id(array) for array in jax.tree.leaves(given)}
     kept = [array for array in jax.tree.leaves(LinearSystem.of(given)) if id(array) not in known]
-    assert sum(array.nbytes for array in kept) == bytes_each * M * N + 8 * N
+    assert sum(array.nbytes for array in kept) == (bytes_each * M * N if keeps else 0) + 8 * N
+
+
+def test_a_problem_too_large_for_its_slopes_has_the_same_answers(monkeypatch):
+    """At all times, and with its teacher given as a network: what is kept is an array of the features' size less."""
+    small = problem("tanh", 6, 5, 4)
+    times, at = np.array([0.0, 0.1, 3.0, 1e3, np.inf]), np.random.default_rng(2).normal(size=(3, 4))
+    teacher = small.student.with_weights(small.student.weights + 0.3)
+    kept = kd.TransferProblem(small.student, small.x, small.y, teacher.features(small.x), lam=LAM)
+    expected = kd.kernel_flow(kept, times, at=at)
+    monkeypatch.setattr(linear_system, "_KEPT_ENTRIES", 29)  # of 30
+    streamed = kd.TransferProblem(small.student, small.x, small.y, teacher, lam=LAM)
+    assert LinearSystem.of(streamed).kept_slopes is None
+    path = kd.kernel_flow(streamed, times, at=at)
+    assert path.converged
+    for name in ("outputs", "energies", "movement"):
+        np.testing.assert_allclose(getattr(path, name), getattr(expected, name), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(path.network.weights, expected.network.weights, rtol=1e-9)
 
 
 @pytest.mark.parametrize("route", [kd.kernel_flow, kd.laplace_flow])
