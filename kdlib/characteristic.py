@@ -185,7 +185,8 @@ def count(operator, x):
 def reduced(operator, units=slice(None)):
     """D and G of M = D + GᵀG on its range, as arrays (rank,) and (n, rank): of some units, or of a small problem."""
     system, inverse = operator.system, np.asarray(operator.inverse)[units]
-    scales = np.asarray(system.kept_slopes)[units] * np.asarray(system.output_weights)[units, None]
+    slopes = system.slopes if system.kept_slopes is None else system.kept_slopes
+    scales = np.asarray(slopes)[units] * np.asarray(system.output_weights)[units, None]
     columns = np.asarray(system.x) @ np.swapaxes(np.asarray(operator.right)[units], 1, 2)  # (units, n, r)
     columns = scales[:, :, None] * columns
     return 1 / inverse[inverse > 0], np.swapaxes(columns, 1, 2)[inverse > 0].T
