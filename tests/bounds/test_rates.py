@@ -1,7 +1,7 @@
 """The bounds on rates, energies, times and steps: true, tight somewhere, and not true where a hypothesis is broken.
 
-Most of them hold for every problem that they accept (λ > 0, an output that can move; other problems are errors), so that
-no argument breaks their hypothesis. Of these it is shown that they are crossed by what another problem does.
+Most of them hold for every problem that they accept (λ > 0, an output that can move; other problems are errors): no
+argument breaks their hypothesis. Of these it is shown that they are crossed by what another problem does.
 """
 
 import jax
