@@ -1,5 +1,6 @@
 """Random transfer problems for the tests, few shapes and all the corners: see `random_problem`."""
 
+import equinox as eqx
 import numpy as np
 
 import kdlib as kd
@@ -39,22 +40,24 @@ def as_transfer_problem(weights, signs, activation, x, y, phi, lam):
 FEW_SHAPES = [(1, 1, 1), (6, 1, 3), (4, 5, 1), (6, 4, 3), (5, 3, 4)]
 
 
-def any_problem(seed, shapes=FEW_SHAPES, *, decades=12, activation=None, sizes=(-6, -3, 3, 6), zero=False, alike=False):
+def any_problem(
+    seed, shapes=FEW_SHAPES, *, activation=None, sizes=(-6, -3, 3, 6), zero=False, alike=False, repeated=True
+):
     """Return a random transfer problem with an output that can move, from the corners of what the library takes.
 
-    λ from 10^-decades to 10^decades, the ends of this range often, and sometimes 0 if ``zero``; inputs of length 1, or
-    10 to one of the ``sizes``; repeated and antipodal samples; silent units; teachers near, far and at the start
-    itself. Units ``alike`` have one kernel.
+    λ from 1e-12 to 1e12, both often, and sometimes 0 if ``zero``; inputs of length 1, or 10 to one of the ``sizes``;
+    ``repeated`` and antipodal samples; silent units; teachers near, far and at the start itself. Units ``alike`` have
+    one kernel.
     """
     rng = np.random.default_rng(seed)
     m, n, d = shapes[seed % len(shapes)]
-    activation = ("tanh", "relu")[seed // len(shapes) % 2] if activation is None else activation
+    activation = ("tanh", "relu")[seed % len(shapes) % 2] if activation is None else activation
     weights, x, signs = rng.normal(size=(m, d)), rng.normal(size=(n, d)), rng.choice([-1.0, 1.0], m)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     corner = rng.choice(["plain", "silent units", "repeated samples", "antipodal samples"])
     if corner == "silent units":
         signs[m - m // 2 :] = 0.0
-    if n > 1 and corner.endswith("samples"):
+    if n > 1 and repeated and corner.endswith("samples"):
         x[-1] = x[0] if corner.startswith("repeated") else -x[0]
     weights[0] *= np.sign(weights[0] @ x[0])  # a ReLU is on there
     if alike:
@@ -63,6 +66,11 @@ def any_problem(seed, shapes=FEW_SHAPES, *, decades=12, activation=None, sizes=(
     weights, x = weights / max(size, 1.0), x * size  # a tanh at 1e6 has no slope
     student = kd.TwoLayerNetwork(weights, signs, activation)
     phi = np.asarray(student.features(x)) + rng.choice([1.0, m**-0.5, 0.0]) * rng.normal(size=(m, n))
-    ends = [10.0**-decades, 10.0**decades, *([0.0, 0.0] if zero else [])]
-    lam = rng.choice([*ends, 10.0 ** rng.uniform(-decades, decades), *10.0 ** rng.uniform(-3, 3, 2)])
+    ends = [1e-12, 1e12, *([0.0, 0.0] if zero else [])]
+    lam = rng.choice([*ends, 10.0 ** rng.uniform(-12, 12), *10.0 ** rng.uniform(-3, 3, 2)])
     return kd.TransferProblem(student, x, rng.normal(size=n), phi, lam=lam)
+
+
+def measured_on(bound, other):
+    """The bound beside what was measured elsewhere."""
+    return eqx.tree_at(lambda bound: bound.measured, bound, other.measured)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import kdlib as kd
-from kdlib.bounds import units_needed
+from kdlib.bounds import Bound, units_needed
+from tests.problems import any_problem, measured_on
 
 
 def wide(m=8, n=6, d=3, lam=0.5, seed=0, activation="tanh"):
@@ -77,6 +78,23 @@ def test_no_ticket_is_smaller_than_the_bound_and_twins_attain_it():
     student = kd.TwoLayerNetwork(np.ones((8, 1)), np.ones(8))
     twins = kd.TransferProblem(student, np.ones((1, 1)), np.ones(1), np.full((8, 1), 0.5), lam=1.0)
     assert all(units_needed(twins, loss).slack == 1 for loss in (0.02, 0.1, 0.3))
+
+
+def test_no_greedy_ticket_is_smaller_than_the_bound_for_any_problem():
+    for seed in range(200):
+        problem, loss = any_problem(seed), 10.0 ** np.random.default_rng([seed, 1]).uniform(-3, 0)
+        bound = units_needed(problem, loss)
+        assert bound.holds and bound.met and 1 <= bound.value <= problem.student.width, f"seed {seed}: {bound}"
+
+
+def test_rescaled_tickets_can_be_smaller_than_the_bound():
+    """The theorem is for kept output weights: one rescaled twin does what the bound asks four of eight for."""
+    student = kd.TwoLayerNetwork(np.ones((8, 1)), np.ones(8))
+    twins = kd.TransferProblem(student, np.ones((1, 1)), [np.sqrt(8)], np.ones((8, 1)), lam=1.0)
+    bound = units_needed(twins, 0.35)
+    assert bound.holds and bound.value == 4
+    one = kd.smallest_ticket(twins, 0.35, np.arange(8), output="rescale")
+    assert not measured_on(bound, Bound("units of a ticket", 4.0, float(one.size))).holds
 
 
 @pytest.mark.parametrize("replace", ["teacher", "labels"])

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 import kdlib as kd
-from kdlib.bounds import activation_suprema, finite_width_gap, finite_width_gap_posterior, kernel_drift, weight_movement
+from kdlib.bounds import (
+    Assumption,
+    activation_suprema,
+    finite_width_gap,
+    finite_width_gap_posterior,
+    kernel_drift,
+    weight_movement,
+)
 from kdlib.claims.finite_width import _Sizes
+from tests.problems import any_problem
 
 ALL = (weight_movement, kernel_drift, finite_width_gap, finite_width_gap_posterior)
 TIMES = np.array([3.0, 0.0, 0.01, 0.3, 0.3])
@@ -88,6 +96,43 @@ def test_bounds_hold_in_the_order_of_the_times(bound):
         assert found.value[1] == found.measured[1] == 0.0
         assert found.value[3] == found.value[4] and distinct(found.value) == 4
         assert found.value[2] < found.value[3] < found.value[0]
+
+
+def test_bounds_hold_for_any_problem():
+    # Inputs of length 1e6 are left out: weights of 1e-6 are moved by the integrator's absolute tolerance.
+    shapes, activations = [(1, 1, 1), (6, 4, 3), (5, 3, 4)], ("tanh", "erf", "softplus")
+    for seed in range(200):
+        problem = any_problem(seed, shapes, activation=activations[seed % 3], sizes=(-6, -3, 3), zero=True)
+        time = (1e-12, 1e-3, 1.0, 10.0)[seed % 4] / float(kd.largest_rate(problem).value)
+        for bound in ALL[:3] if seed % 4 else ALL:  # the last one follows 33 kernel flows
+            found = bound(problem, [time, 10 * time] if bound == ALL[3] else [time])
+            assert found.holds and found.met and np.isfinite(found.measured).all(), f"seed {seed}: {found}"
+
+
+def hidden(z):
+    """Slope 1 but for a bump of height 1 and width 0.1 at 1/4, which no point of a coarse grid sees."""
+    return z + 0.1 * jnp.tanh((z - 0.25) / 0.1)
+
+
+@pytest.mark.parametrize("bound", ALL)
+def test_bounds_are_crossed_where_a_grid_misses_a_spike_of_the_slope(bound):
+    # a silent unit far away makes the grid coarse: points at 0 and at 1/2
+    student = kd.TwoLayerNetwork([[0.25], [1024.0]], [np.sqrt(2), 0.0], hidden)
+    problem = kd.TransferProblem(student, [[1.0]], student(np.ones((1, 1))) + 0.3, None, lam=0.0)
+    found = bound(problem, [0.1])
+    assert not found.holds and found.measured[0] > 1.5 * found.value[0]
+    # met, but for what nobody can see of a callable: that is taken on trust
+    assert found.met and found.assumptions[0] == Assumption("σ′, σ″ bounded by their suprema on a grid", None)
+    named = bound(draw(0), [0.1])
+    assert named.assumptions[0].statement == "σ′, σ″ bounded" and named.assumptions[0].met
+
+
+def test_bounds_say_where_the_network_could_not_be_followed():
+    student = kd.TwoLayerNetwork([[0.0]], [1.0])
+    problem = kd.TransferProblem(student, [[1.0]], [0.5], None, lam=0.0)
+    with pytest.warns(UserWarning, match="gave up"):
+        found = finite_width_gap(problem, [1e7])
+    assert not found.met and not found.holds and "not met: gradient flow converged" in str(found)
 
 
 @pytest.mark.parametrize("activation", [jnp.arctan, jax.nn.elu])

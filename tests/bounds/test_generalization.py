@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binom
 
 import kdlib as kd
+from tests.problems import any_problem, measured_on
 
 bounds = kd.bounds
 
@@ -20,6 +21,32 @@ def taught(lam, n=6, dim=3, seed=0):
     net = start(dim=dim)
     phi = np.asarray(net.features(data.x)) + 0.3 * np.random.default_rng(seed).normal(size=(8, n))
     return kd.TransferProblem(net, data.x, data.y, phi, lam=lam), data
+
+
+def test_trace_bound_holds_for_any_start():
+    for seed in range(200):
+        problem, radius = any_problem(seed), (0.0, 1e-6, 1.0, 1e6)[seed % 4]
+        bound = bounds.rademacher_complexity(problem.student, problem.x, radius)
+        assert bound.holds and bound.met and np.isfinite(bound.measured) and bound.slack <= np.sqrt(2) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0])
+def test_trace_bound_holds_where_signs_are_drawn(spread):
+    # nearly orthogonal gradients: the bound is nearer to the truth than 4096 roots are to their mean
+    net = kd.TwoLayerNetwork(np.zeros((1, 20)), [1.0])
+    for seed in range(5):
+        x = np.eye(20) + spread * np.random.default_rng(seed).normal(size=(20, 20))
+        bound = bounds.rademacher_complexity(net, x, 1.0)
+        # the mean of the roots of squares with relative variance v is 1 - v/8 and so on
+        kernel = x @ x.T
+        variance = 2 * (np.sum(kernel**2) - np.sum(np.diag(kernel) ** 2)) / np.trace(kernel) ** 2
+        assert bound.holds and bound.slack - 1 == pytest.approx(variance / 8, rel=0.15, abs=1e-13)
+
+
+def test_trace_bound_is_crossed_by_longer_inputs():
+    """The theorem has no hypothesis but B ≥ 0: complexity and trace are of different inputs."""
+    short, long = (bounds.rademacher_complexity(start(), size * np.eye(3), 1.0) for size in (1.0, 1.1))
+    assert not measured_on(short, long).holds
 
 
 def test_trace_bound_is_attained_on_orthogonal_gradients():
@@ -70,6 +97,41 @@ def test_confidence_term_is_within_a_factor_of_three_of_an_exact_quantile():
     assert 1 < (allowed - complexity) / needed < 3
 
 
+def test_displacement_bound_holds_for_any_problem():
+    met = 0
+    for seed in range(200):
+        bound = bounds.displacement_norm(any_problem(seed, zero=True))
+        met += bool(bound.met)
+        assert np.isfinite(bound.measured) and (bound.holds or not bound.met), f"seed {seed}: {bound}"
+    assert met >= 195
+
+
+def test_displacement_bound_says_where_a_rank_is_within_rounding():
+    # short inputs, where all units are nearly alike: four samples in three dimensions are barely seen as four
+    rng = np.random.default_rng(10)
+    student = kd.TwoLayerNetwork(rng.normal(size=(3, 3)), [1.0, -1.0, -1.0])
+    x, y = 1e-3 * rng.normal(size=(4, 3)), rng.normal(size=4)
+    bound = bounds.displacement_norm(kd.TransferProblem(student, x, y, student.features(x), lam=1e-12))
+    assert not bound.met and not bound.holds and "not met: ranks beyond rounding" in str(bound)
+
+
+def test_displacement_bound_is_crossed_by_that_of_other_labels():
+    """The theorem has no hypothesis: the teacher is that of one problem, the labels are those of another."""
+    near, _ = taught(0.5)
+    far = kd.TransferProblem(near.student, near.x, 5 * near.y, near.phi, lam=0.5)
+    assert not measured_on(bounds.displacement_norm(near), bounds.displacement_norm(far)).holds
+
+
+def test_displacement_bound_asks_for_a_strength_that_is_not_negative():
+    problem, _ = taught(0.5)
+
+    def met(lam):
+        traced = kd.TransferProblem(problem.student, problem.x, problem.y, problem.phi, lam=lam)
+        return bounds.displacement_norm(traced).met
+
+    assert jax.jit(met)(0.5) and not jax.jit(met)(-0.5)
+
+
 def test_displacement_bound_is_attained_without_a_teacher_and_by_a_strong_one():
     assert bounds.displacement_norm(taught(0.0)[0]).slack == pytest.approx(1, rel=1e-7)
     slacks = [float(bounds.displacement_norm(taught(lam)[0]).slack) for lam in (1.0, 1e2, 1e6)]
@@ -95,6 +157,40 @@ def test_displacement_bound_under_jit():
         return bounds.displacement_norm(traced).value
 
     assert jax.jit(value)(0.5) == pytest.approx(float(bounds.displacement_norm(problem).value), rel=1e-9)
+
+
+def test_generalization_bound_holds_for_any_problem():
+    # the test inputs are the sample: half of the labels may be wrong on them, or all
+    for seed in range(200):
+        rng = np.random.default_rng([seed, 1])
+        given = any_problem(seed, zero=True)
+        y = rng.choice([-1.0, 1.0], len(given.y))
+        problem = kd.TransferProblem(given.student, given.x, y, given.phi, lam=given.lam)
+        delta, margin, time = 10.0 ** rng.uniform([-9, -3, -3], [-0.01, 3, 3])
+        times = (np.inf, 0.0, time / float(kd.largest_rate(problem).value))[seed % 3]
+        bound = bounds.generalization_gap(problem, problem.x, y, delta=delta, margin=margin, times=times)
+        assert bound.holds and bound.met and np.isfinite(bound.value), f"seed {seed}: {bound}"
+
+
+def test_generalization_bound_is_nearly_attained():
+    # labels are coin flips, the start's outputs are +1 and the margin is small: half of the ramp losses are 1
+    n, x = 4000, np.ones((4000, 1))
+    y, y_test = np.random.default_rng(0).choice([-1.0, 1.0], (2, n))
+    problem = kd.TransferProblem(kd.TwoLayerNetwork([[1.0]], [1 / np.tanh(1.0)]), x, y, None, lam=0)
+    bound = bounds.generalization_gap(problem, x, y_test, delta=0.05, times=0.0)
+    assert bound.holds and bound.informative and 1 < bound.slack < 1.2
+
+
+def test_generalization_bound_is_crossed_by_a_start_that_has_seen_the_sample():
+    # labels are coin flips, and the start has fitted them: nothing is left to learn, and the bound is small
+    data = kd.datasets.gaussian(200, 300, test=200)
+    coins = np.random.default_rng(1).choice([-1.0, 1.0], 400)
+    fit = np.linalg.lstsq(data.x, 4 * coins[:200], rcond=None)[0]
+    problem = kd.TransferProblem(kd.TwoLayerNetwork(fit[None, :], [1.0]), data.x, coins[:200], None, lam=0)
+    bound = bounds.generalization_gap(problem, data.x_test, coins[200:], delta=0.05, times=0.0)
+    assert not bound.holds and bound.value < 0.3 and bound.measured > 0.4
+    # nobody can see this of the numbers
+    assert bound.met and bound.assumptions[0].statement.startswith("i.i.d.") and bound.assumptions[0].met is None
 
 
 def test_generalization_bound_says_when_it_says_nothing():

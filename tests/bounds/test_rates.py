@@ -1,4 +1,8 @@
-"""The bounds on rates, energies, times and steps: true, tight somewhere, and not true where a hypothesis is broken."""
+"""The bounds on rates, energies, times and steps: true, tight somewhere, and not true where a hypothesis is broken.
+
+Most of them hold for every problem that they accept (λ > 0, an output that can move; other problems are errors): no
+argument breaks their hypothesis. Of these it is shown that they are crossed by what another problem does.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +12,9 @@ import pytest
 import kdlib as kd
 from kdlib import bounds
 from kdlib.bounds import times as times_module
+from kdlib.bounds.rates import kernel_eigenvalues
 from kdlib.linear_system import LinearSystem
-from tests.problems import SHAPES, as_transfer_problem, random_problem
+from tests.problems import FEW_SHAPES, SHAPES, any_problem, as_transfer_problem, measured_on, random_problem
 
 TIMES = (0.0, 0.1, 1.0, 10.0, 100.0)
 
@@ -43,10 +48,66 @@ def test_bounds_without_hypotheses_hold(index):
         assert bounds.slow_amplitude(problem).holds
 
 
+SEVERAL = [shape for shape in FEW_SHAPES if shape[0] > 1]
+POSITIVE = [(1, 1, 1), (6, 1, 3), (5, 3, 4)]
+
+
+def at_rates(problem, rng):
+    """Thresholds at rates of the system and of units alone, and anywhere."""
+    alone = float(problem.lam) * np.asarray(kernel_eigenvalues(problem))
+    together = np.asarray(kd.decay_rates(problem, len(alone)))
+    return np.concatenate([[0.0], rng.choice(alone, 4), rng.choice(together, 4), 10.0 ** rng.uniform(-20, 20, 4)])
+
+
+def around(rate, rng):
+    return np.concatenate([[0.0, np.inf], 10.0 ** rng.uniform(-4, 1, 4) / float(rate)])
+
+
+# the bound of a problem, at random times or tolerances, and the problems that it is for
+ANYWHERE = {
+    "slowest_rate": (lambda p, rng: bounds.slowest_rate(p), {}),
+    "interlacing": (lambda p, rng: bounds.interlacing(p, at_rates(p, rng)), {}),
+    "energy_decay": (
+        lambda p, rng: bounds.energy_decay(p, around(p.lam * kernel_eigenvalues(p)[0], rng)),
+        {"shapes": POSITIVE, "activation": "tanh", "repeated": False},
+    ),
+    "equal_kernel_speedup": (
+        lambda p, rng: bounds.equal_kernel_speedup(p, around((p.student.a + p.lam) * kernel_eigenvalues(p)[0], rng)),
+        {"alike": True, "zero": True},
+    ),
+    "small_transfer_rates": (lambda p, rng: bounds.small_transfer_rates(p), {}),
+    "slow_amplitude": (lambda p, rng: bounds.slow_amplitude(p), {"shapes": SEVERAL, "activation": "tanh"}),
+    "time_to_accuracy": (lambda p, rng: bounds.time_to_accuracy(p, 10.0 ** rng.uniform(-8, 0)), {"zero": True}),
+    "iterations_to_accuracy": (
+        lambda p, rng: bounds.iterations_to_accuracy(p, 10.0 ** rng.uniform(-12, 0)),
+        {"zero": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ANYWHERE)
+def test_it_holds_for_any_problem(name):
+    call, kind = ANYWHERE[name]
+    known = 0
+    for seed in range(200):
+        bound = call(any_problem(seed, **kind), np.random.default_rng([seed, 1]))
+        assert bound.holds and bound.met, f"seed {seed}: {bound}"
+        assert np.isfinite(bound.measured).all() and np.isfinite(bound.error).all()
+        known += bool(np.all(bound.error <= 1e-6 * np.maximum(bound.value, bound.trivial)))
+    # what is measured is hidden by its error only for rates at λ near 1e-12, and for outputs that hardly move
+    assert known >= 160, known
+
+
 def test_slowest_rate_is_attained_by_equal_kernels():
     bound = bounds.slowest_rate(one_kernel())
     np.testing.assert_allclose(bound.measured, bound.value, rtol=1e-12)
     assert bound.informative
+
+
+def test_slowest_rate_is_crossed_by_that_of_a_weaker_teacher():
+    """The theorem has no hypothesis but λ > 0, where the bound is not 0: rate and bound are of different problems."""
+    strong, weak = (bounds.slowest_rate(random((7, 5, 8), lam=lam)) for lam in (0.5, 0.4))
+    assert not measured_on(strong, weak).holds
 
 
 def test_slowest_rate_says_nothing_without_a_teacher():
@@ -67,6 +128,19 @@ def test_interlacing_is_attained():
     bound = bounds.interlacing(one_kernel(n=2), [0.7, 1.2])
     np.testing.assert_array_equal(bound.measured[0], [2.0, 2.0])
     np.testing.assert_array_equal(bound.value[0], [2.0, 2.0])
+
+
+def test_interlacing_at_a_rate_that_units_share_is_not_a_matter_of_rounding():
+    # 14 rates, 12 of them λ itself up to rounding, and 2 are a + λ
+    bound = bounds.interlacing(one_kernel(m=7), [0.5, 1.5])
+    np.testing.assert_array_equal(bound.measured, [[2.0, 0.0], [-2.0, 0.0]])
+
+
+def test_interlacing_is_crossed_by_more_samples():
+    """The theorem has no hypothesis but λ > 0 and x ≥ 0: five samples push more rates up than one sample allows."""
+    one, five = (bounds.interlacing(one_kernel(n=n), [0.7]) for n in (1, 5))
+    assert not measured_on(one, five).holds
+    assert not bounds.interlacing(one_kernel(), [-1.0]).met
 
 
 @pytest.mark.parametrize("corner", [0, 1, 4])
@@ -108,6 +182,44 @@ def test_time_scales_separate_and_the_bound_says_so():
     np.testing.assert_allclose(bound.measured[-2:], bound.value[-2:], rtol=1e-9)
 
 
+def pair(slope, b, *, phi, y, lam):
+    """Two tanh units on the one sample 1, the first with this slope, the second with slope 1; ``phi`` is their lead."""
+    student = kd.TwoLayerNetwork([[np.arccosh(slope**-0.5)], [0.0]], np.sqrt(2) * np.asarray(b))
+    start = student.features(np.ones((1, 1)))
+    return kd.TransferProblem(student, [[1.0]], student(np.ones((1, 1))) + y, start + np.asarray(phi), lam=lam)
+
+
+def test_slow_rates_are_attained_too():
+    # the slow mode is nearly all of the flat unit, the fast one of the steep unit
+    for lam in (1e-6, 1e-3):
+        bound = bounds.small_transfer_rates(pair(1e-3, (50.0, 1.0), phi=[[0.0], [0.0]], y=1.0, lam=lam))
+        assert bound.holds and bound.informative and np.all((bound.slack > 1) & (bound.slack < 1.01))
+
+
+def test_time_scales_are_crossed_by_those_of_a_stronger_teacher():
+    """The theorem has no hypothesis but λ > 0: λ is ten times larger in the rates than in their bound."""
+    weak, strong = (bounds.small_transfer_rates(one_kernel(lam=lam)) for lam in (1e-3, 1e-2))
+    assert not measured_on(weak, strong).holds
+
+
+def test_slow_amplitude_is_attained():
+    # as λ → 0 no more than half of it: J's direction and the slow mode share B, which lies between 0 and β
+    slow = np.array([[1e-3], [-1.0]]) / np.sqrt(2)
+    bound = bounds.slow_amplitude(pair(1e-3, (1e3, 1.0), phi=slow, y=0.0, lam=1e-4))
+    assert bound.holds and bound.informative and 2 < bound.slack < 2.001
+    # nearly all of it where a silent unit is fast, and the only one that is seen is barely slower
+    flat = 1 / np.sqrt(1.02 * 101)
+    bound = bounds.slow_amplitude(pair(flat, (1.0, 0.0), phi=[[0.0], [0.0]], y=1.0, lam=0.01))
+    assert bound.holds and 1 < bound.slack < 1.04
+
+
+def test_slow_amplitude_is_crossed_by_that_of_a_stronger_teacher():
+    """The theorem has no hypothesis but λ > 0: λ is thirty times larger in the amplitude than in its bound."""
+    slow = np.array([[1e-3], [-1.0]]) / np.sqrt(2)
+    weak, strong = (bounds.slow_amplitude(pair(1e-3, (1e3, 1.0), phi=slow, y=0.0, lam=lam)) for lam in (1e-4, 3e-3))
+    assert not measured_on(weak, strong).holds
+
+
 def test_slow_amplitude_falls_with_lambda_and_is_within_a_small_factor():
     found = [bounds.slow_amplitude(random((7, 5, 8), lam=lam)) for lam in (1e-5, 1e-6)]
     np.testing.assert_allclose(found[0].measured / found[1].measured, 10, rtol=1e-2)
@@ -126,12 +238,42 @@ def test_time_and_steps_are_within_a_small_factor_for_one_kernel():
     # y = φ̄: every mode of the outputs has the rate a + λ, the bound counts with λ or with a
     problem = one_kernel(lam=20.0)
     bound = bounds.time_to_accuracy(problem, 1e-4)
-    assert bound.informative and bound.slack < 1.25
+    assert bound.holds and bound.informative and 1 <= bound.slack < 1.25
     steps = bounds.iterations_to_accuracy(problem, 1e-4)
     assert steps.holds and np.all(steps.slack >= 1)
     # without a teacher all rates are equal, and one step does it
     single = kd.TransferProblem(problem.student, problem.x, problem.y, None, lam=0)
     np.testing.assert_array_equal(bounds.iterations_to_accuracy(single, 1e-4).measured, [1.0, 1.0])
+
+
+def test_time_and_steps_are_attained_where_all_the_error_is_in_the_slowest_mode():
+    student = kd.TwoLayerNetwork(np.zeros((1, 2)), [1.0])
+    for lam in (0.0, 1e-6, 0.01):
+        problem = kd.TransferProblem(student, np.diag([1.0, 0.3]), [0.0, 1.0], np.zeros((1, 2)), lam=lam)
+        steps = bounds.iterations_to_accuracy(problem, 1e-3)
+        assert steps.holds and np.all((steps.slack >= 1) & (steps.slack < 1.02))
+        if lam < 0.01:  # else δ is below what slow modes could contribute
+            time = bounds.time_to_accuracy(problem, 1e-3)
+            assert time.holds and time.informative and 1 <= time.slack < 1.02
+
+
+def test_time_is_crossed_at_a_tolerance_below_the_accuracy_of_the_flow():
+    bound = bounds.time_to_accuracy(any_problem(9), 1e-16)
+    assert not bound.met and not bound.holds and "not met: δ above" in str(bound)
+
+
+def test_time_and_steps_are_crossed_by_those_of_a_weaker_teacher():
+    """The theorems have no hypothesis but an output that moves: times and bounds are of different problems."""
+    for call in (bounds.time_to_accuracy, bounds.iterations_to_accuracy):
+        fast, slow = (call(one_kernel(lam=lam, y=0.5), 1e-3) for lam in (20.0, 0.1))
+        assert fast.holds and not measured_on(fast, slow).holds
+
+
+def test_steps_where_the_slowest_rate_is_below_rounding_of_the_fastest():
+    student = kd.TwoLayerNetwork(np.zeros((1, 2)), [1.0])
+    problem = kd.TransferProblem(student, np.diag([1.0, 1e-9]), [1.0, 1.0], np.zeros((1, 2)), lam=0.5)
+    bound = bounds.iterations_to_accuracy(problem, 0.1)
+    assert bound.holds and bound.met and np.all(np.isfinite(bound.value)) and np.all(bound.value > 1e18)
 
 
 def test_measured_steps_are_those_of_descent_itself():
