@@ -110,8 +110,10 @@ def test_best_stopping_times_at_the_ends():
 
 def test_filters_and_alignment_pass_through_transformations():
     rates = jnp.asarray([2.0, 0.5, 0.0])
-    assert np.isfinite(jax.jit(jax.grad(lambda t: kd.early_stopping_filter(rates, t).sum()))(1.0))
-    assert np.isfinite(jax.grad(lambda r: kd.ridge_filter(r, 0.5).sum())(rates)).all()
+    slope = jax.jit(jax.grad(lambda t: kd.early_stopping_filter(rates, t).sum()))(1.0)
+    np.testing.assert_allclose(slope, np.sum(rates * np.exp(-rates)), rtol=1e-12)
+    slopes = jax.grad(lambda r: kd.ridge_filter(r, 0.5).sum())(rates)
+    np.testing.assert_allclose(slopes, [0.5 / 2.5**2, 0.5, 0.0], rtol=1e-12)  # a mode at 0 stays out
     shares = jax.jit(lambda x: kd.alignment(STUDENT, x, jnp.ones(4)).shares)(jnp.asarray(X))
     np.testing.assert_allclose(shares, kd.alignment(STUDENT, X, np.ones(4)).shares, atol=1e-12)
 

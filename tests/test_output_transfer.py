@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import solve_ivp
 
 import kdlib as kd
 from tests.dense import Dense
@@ -68,10 +69,41 @@ def test_network_flow_is_the_small_step_limit_of_descent_on_the_objective():
     np.testing.assert_array_equal(flow.times, [eta * steps])
 
 
-def test_other_inputs_and_no_teacher():
+def test_flow_at_other_inputs_is_what_the_dense_weights_say_there():
+    for seed, lam in enumerate((0.0, 2.0, 1e3)):
+        weights, signs, activation, x, y, phi, _ = random_problem((6, 5, 4), "tanh", seed)
+        problem, dense = (make(weights, signs, activation, x, y, phi, lam) for make in (as_transfer_problem, Dense))
+        at = np.eye(4)[:3] - x[:3]
+        A, g = stacked(dense, lam)
+        left, sigma, right = np.linalg.svd(A, full_matrices=False)
+        kept = sigma > 1e-7 * sigma.max()
+        slopes = 1 / np.cosh(weights @ at.T) ** 2
+        start = dense.b @ np.tanh(weights @ at.T)
+        for t, outputs in zip(TIMES, kd.output_flow(problem, TIMES, at=at).outputs):
+            v = right[kept].T @ (-np.expm1(-t * sigma[kept] ** 2) / sigma[kept] * (left.T @ g)[kept])
+            expected = start + dense.b @ (slopes * (v.reshape(weights.shape) @ at.T))
+            np.testing.assert_allclose(outputs, expected, atol=1e-8 * (1 + np.max(np.abs(expected))))
+
+
+def test_network_flow_at_other_inputs_is_that_of_the_network_scipy_trains():
     problem, at = descent_problem(2.0), np.eye(4)[:3]
-    path = kd.output_flow(problem, [1.0], at=at)
-    assert path.outputs.shape == (1, 3)
+    student = problem.student
+    weights, b, x, y = (np.asarray(part) for part in (student.weights, student.output_weights, problem.x, problem.y))
+    teacher, lam = b @ np.asarray(problem.phi), 2.0
+
+    def velocity(_, w):
+        features = np.tanh(w.reshape(weights.shape) @ x.T)
+        pull = y - b @ features + lam * (teacher - b @ features)
+        return (((1 - features**2) * np.outer(b, pull)) @ x).ravel()
+
+    end = solve_ivp(velocity, (0, 1.5), weights.ravel(), method="DOP853", rtol=1e-11, atol=1e-12).y[:, -1]
+    path = kd.output_gradient_flow(problem, [1.5, 0.0], at=at)
+    for outputs, there in zip(path.outputs, (end.reshape(weights.shape), weights)):
+        np.testing.assert_allclose(outputs, b @ np.tanh(there @ at.T), atol=1e-7 * problem.scale)
+
+
+def test_without_a_teacher_it_is_the_plain_flow():
+    problem = descent_problem(2.0)
     alone = kd.TransferProblem(problem.student, problem.x, problem.y, None, lam=0)
     for ours, plain in (
         (kd.output_flow, kd.kernel_flow),

@@ -43,6 +43,22 @@ def test_gradient_flow_agrees_with_scipy(shape):
         assert path.converged and path.error < 1e-5
 
 
+def test_gradient_flow_at_other_inputs_is_that_of_the_network_scipy_trains():
+    weights, signs, activation, x, y, phi, lam = random_problem(SHAPES[1], "tanh", 3)
+    problem, at = as_transfer_problem(weights, signs, activation, x, y, phi, lam), np.eye(4)[:3] - x[:3]
+    path = kd.gradient_flow(problem, [3.0, 0.0], at=at)
+    reference = solve_ivp(
+        lambda t, w: velocity(w.reshape(weights.shape), signs, x, y, phi, lam).ravel(),
+        (0, 3.0),
+        weights.ravel(),
+        method="DOP853",
+        rtol=1e-11,
+        atol=1e-12,
+    )
+    for outputs, end in zip(path.outputs, (reference.y[:, -1].reshape(weights.shape), weights)):
+        np.testing.assert_allclose(outputs, signs / np.sqrt(6) @ np.tanh(end @ at.T), atol=1e-7 * problem.scale)
+
+
 @pytest.mark.parametrize("lam", [0.0, 0.7])
 def test_gradient_descent_is_the_iteration_it_says(lam):
     weights, signs, activation, x, y, phi, _ = random_problem(SHAPES[1], "tanh", 0)

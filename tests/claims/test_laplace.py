@@ -132,8 +132,16 @@ def test_characteristic_values(cases, ledger):
 
 
 def test_characteristic_values_notices_a_wrong_matrix(monkeypatch):
+    def mirrored(problem, points):
+        return jnp.stack([kd.characteristic_matrix(problem, -s) for s in points])
+
+    # T at another λ: its zeros are elsewhere, a count that is wrong, and no count is wrong by less than two tolerances
     monkeypatch.setattr(checkers, "_matrices", wrong_matrices)
-    assert claims.characteristic_values(draw(1, lam=0.5)).margin <= 0.5
+    check = claims.characteristic_values(draw(1, lam=0.5))
+    assert check.error >= 1 and check.margin <= 0.5
+    # T of the other half of the axis: in the wrong order, by as much as it changes
+    monkeypatch.setattr(checkers, "_matrices", mirrored)
+    assert claims.characteristic_values(draw(1, lam=0.5)).margin <= 1e-6
 
 
 @pytest.mark.claim("invisible-modes")
