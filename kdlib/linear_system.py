@@ -16,7 +16,6 @@ Book: chapter *Linear system*.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import cho_solve
 
 from kdlib.kernels import rank_tolerance
 from kdlib.network import activation_pair
@@ -401,6 +400,8 @@ class ShiftedInverse(eqx.Module):
 
     def __call__(self, v):
         """(γI + M)⁻¹ v for v in range(M), shape (m, d)."""
+        from jax.scipy.linalg import cho_solve  # on first use: it takes as long as all of kdlib
+
         system, first = self.system, self._blocks(v)
         pull = cho_solve((self.cholesky, True), system.outputs(first))
         return first - self._blocks(system.output_adjoint(pull))

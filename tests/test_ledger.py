@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,9 +27,12 @@ def test_committed_rows_are_not_stale(request):
     assert books.stale(ROOT) == []
 
 
-def test_committed_margins_hold():
+def test_committed_rows_are_of_a_whole_sweep_and_their_margins_hold():
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "claims").glob("test_*.py"))
+    trains = dict(re.findall(r'mark\.claim\("([^"]+)"(, trains=True)?\)', tests))
     for label, row in books.rows(ROOT).items():
-        assert row["cases"] > 0, label
+        assert row["cases"] == (300 if trains[label] else 10_000), label
+        # none: an error of 0 in all cases, as an inequality has whose slack was never used up
         assert row["worst_margin"] is None or row["worst_margin"] >= 1, label
 
 

@@ -72,3 +72,21 @@ def test_import_leaves_the_configuration_alone_and_stays_light():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.timed
+def test_import_costs_at_most_one_and_a_half_times_that_of_jax():
+    import statistics
+    import subprocess
+    import sys
+    import time
+
+    costs = {"jax": [], "kdlib": []}
+    for _ in range(9):  # in turns, so that what else the machine does falls on both
+        for package, times in costs.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", f"import {package}"], check=True)
+            times.append(time.perf_counter() - start)
+    jax_alone, ours = (statistics.median(times) for times in costs.values())
+    print(f"import jax {jax_alone:.2f} s, import kdlib {ours:.2f} s, {ours / jax_alone:.2f} times as long")
+    assert ours <= 1.5 * jax_alone
