@@ -218,9 +218,11 @@ def _limit_kernel(block, rows, rows2):
 
 def _erf_block(first, second):
     (x, radii), (x2, radii2) = first, second
-    gram = x @ x2.T
-    determinant = jnp.outer(1 + 2 * radii**2, 1 + 2 * radii2**2) - 4 * gram**2
-    return 4 / jnp.pi * gram / jnp.sqrt(determinant)
+    gram, squares, squares2 = x @ x2.T, radii[:, None] ** 2, radii2[None, :] ** 2
+    # ‖x‖²‖x'‖² - (x·x')², which vanishes for parallel rows: what rounding leaves of it must not meet long inputs
+    across = squares * squares2 - gram**2
+    parallel = across < 2 * (4 + x.shape[1] ** 0.5) * jnp.finfo(gram.dtype).eps * squares * squares2
+    return 4 / jnp.pi * gram / jnp.sqrt(1 + 2 * squares + 2 * squares2 + 4 * jnp.where(parallel, 0.0, across))
 
 
 def _relu_block(first, second):
