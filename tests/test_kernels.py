@@ -87,6 +87,17 @@ def test_blocks_do_not_show(activation):
         )
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_erf_kernel_of_parallel_rows_keeps_its_digits_for_long_inputs(dtype):
+    for length in (1e-6, 1.0, 1e2, 1e6, 1e8):
+        direction = np.array([3.0, -1.0, 2.0]) / np.sqrt(14)
+        sizes = np.array([length, -2 * length, 0.5 * length])
+        x = (sizes[:, None] * direction).astype(dtype)
+        squares, gram = sizes**2, np.outer(sizes, sizes)
+        exact = 4 / np.pi * gram / np.sqrt(1 + 2 * squares[:, None] + 2 * squares[None, :])
+        np.testing.assert_allclose(kd.limit_kernel(x, activation="erf"), exact, rtol=10 * np.finfo(dtype).eps)
+
+
 def test_closed_form_of_erf_equals_its_hermite_series():
     x = np.random.default_rng(0).normal(size=(12, 5))
     series = kd.limit_kernel(x, activation=lambda z: jax.scipy.special.erf(z))

@@ -59,6 +59,17 @@ def test_gradient_flow_at_other_inputs_is_that_of_the_network_scipy_trains():
         np.testing.assert_allclose(outputs, signs / np.sqrt(6) @ np.tanh(end @ at.T), atol=1e-7 * problem.scale)
 
 
+@pytest.mark.parametrize("size", [1e-6, 1e6])
+def test_inputs_of_another_scale_are_only_another_unit_of_time(size):
+    weights, signs, activation, x, y, phi, lam = random_problem(SHAPES[0], "tanh", 3)
+    times = np.array([4.0, 0.0, 0.3])
+    path = kd.gradient_flow(as_transfer_problem(weights, signs, activation, x, y, phi, 0.5), times)
+    scaled = as_transfer_problem(weights / size, signs, activation, size * x, y, phi, 0.5)
+    other = kd.gradient_flow(scaled, times / size**2)
+    np.testing.assert_allclose(other.outputs, path.outputs, atol=1e-7 * np.linalg.norm(y))
+    np.testing.assert_allclose(size * other.network.weights, path.network.weights, atol=1e-6)
+
+
 @pytest.mark.parametrize("lam", [0.0, 0.7])
 def test_gradient_descent_is_the_iteration_it_says(lam):
     weights, signs, activation, x, y, phi, _ = random_problem(SHAPES[1], "tanh", 0)

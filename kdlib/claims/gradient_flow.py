@@ -125,14 +125,14 @@ def flow_exists(problem, horizon, nudge):
     horizon : float
         T, in gradient-flow time.
     nudge : array, shape (m, d)
-        The displacement of the start, of norm at most 1e-7.
+        The displacement of the start, of at most 1e-7 of its size.
     """
     flow = gradient_flow(problem, np.array([0.0, horizon]))
     weights, first = np.asarray(flow.network.weights), np.asarray(problem.student.weights)
     energies = np.asarray(flow.energies)
     nudged, _ = _scipy_flow(problem, horizon, first + np.asarray(nudge))
     reach = np.sqrt(horizon * max(energies[0] - energies[1], 0.0))
-    scale = 1 + np.sqrt(horizon * energies[0])
+    scale = np.max(np.abs(first)) + np.sqrt(horizon * energies[0])
     return Check.worst(
         Check.at_most("flow-exists", np.linalg.norm(weights - first), reach, 1e-6, scale, part="reach"),
         Check.compare("flow-exists", nudged, weights, 1e-4, scale, part="continuity"),
@@ -157,7 +157,8 @@ def time_unit(problem, factor, horizon):
     """
     scaled, _ = _scipy_flow(problem, horizon, factor=factor)
     ours = np.asarray(gradient_flow(problem, np.array([0.0, factor * horizon])).network.weights)
-    return Check.compare("time-unit", scaled, ours, 1e-6, np.max(np.abs(problem.student.weights)) + 1)
+    scale = np.max(np.abs(problem.student.weights)) + np.max(np.abs(ours))
+    return Check.compare("time-unit", scaled, ours, 1e-6, scale)
 
 
 def hessian_bounds(problem, direction):
@@ -211,7 +212,7 @@ def descent_follows_flow(problem, horizon, step_sizes):
     horizon : float
         T, in gradient-flow time.
     step_sizes : sequence of float
-        Values of η that divide T and are small enough for the theorem: ηL ≤ 2, and a bound of at most 1.
+        Values of η that divide T and are small enough for the theorem: ηL ≤ 2, and a bound of at most δ = 1/max‖x_i‖.
     """
     flow, _ = _scipy_flow(problem, horizon)
     gaps, bounds = [], []
@@ -249,8 +250,9 @@ def stable_step(problem, step_size, steps):
     teacher = np.zeros((len(b), len(x))) if problem.phi is None else np.asarray(problem.phi)
     targets = np.concatenate([np.asarray(problem.y), np.sqrt(lam) * teacher.ravel()])
     limit = first.ravel() + np.linalg.lstsq(design, targets - design @ first.ravel(), rcond=1e-12)[0]
-    rates = np.outer(lam + np.append(np.zeros(len(b) - 1), b @ b), np.linalg.eigvalsh(x.T @ x)).ravel()
-    rates = rates[rates > 1e-10 * np.max(rates)]
+    squares = np.linalg.eigvalsh(x.T @ x)
+    rates = np.outer(lam + np.append(np.zeros(len(b) - 1), b @ b), squares[squares > 1e-10 * squares[-1]]).ravel()
+    rates = rates[rates > 0]
     q = np.max(np.abs(1 - step_size * rates))
     descent = gradient_descent(problem, step_size, np.array([steps]))
     gap = np.linalg.norm(np.asarray(descent.network.weights).ravel() - limit)
@@ -305,7 +307,8 @@ def _scipy_flow(problem, horizon, start=None, factor=1.0):
         dissipation = np.vdot(pull @ gram, pull)
         return factor * np.concatenate([(pull @ x).ravel(), [factor * dissipation]])
 
-    end = solve_ivp(velocity, (0.0, horizon), np.append(start.ravel(), 0.0), method="DOP853", rtol=1e-10, atol=1e-12)
+    accuracy = {"rtol": 1e-10, "atol": 1e-12 * min(1.0, np.max(np.abs(start)))}
+    end = solve_ivp(velocity, (0.0, horizon), np.append(start.ravel(), 0.0), method="DOP853", **accuracy)
     return end.y[:-1, -1].reshape(shape), end.y[-1, -1]
 
 
@@ -317,14 +320,13 @@ def _curvature(problem, residual):
     return mu, (float(problem.student.a) + float(problem.lam)) * sigma.steepest**2 * squared + mu
 
 
-def _descent_bound(problem, horizon, step_size, radius=1.0):
-    """The right-hand side of `descent-follows-flow`, with δ = radius."""
+def _descent_bound(problem, horizon, step_size):
+    """The right-hand side of `descent-follows-flow`, with δ = 1/max‖x_i‖."""
     slope = _ACTIVATIONS[problem.student.activation].steepest
     lam, a, start = float(problem.lam), float(problem.student.a), float(problem.energy(problem.student))
     largest = np.max(np.abs(np.asarray(problem.student.output_weights)))
     x = np.asarray(problem.x)
-    residual = np.sqrt((largest**2 + lam) * 2 * start)
-    residual += slope * np.max(np.linalg.norm(x, axis=1)) * (largest * np.sqrt(a) + lam) * radius
+    residual = np.sqrt((largest**2 + lam) * 2 * start) + slope * (largest * np.sqrt(a) + lam)
     mu, top = _curvature(problem, residual)
     steepest = slope * np.linalg.norm(x, 2) * np.sqrt(2 * (a + lam) * start)
     growth = np.expm1(mu * horizon) / mu if mu > 0 else horizon

@@ -7,19 +7,31 @@ import pytest
 import kdlib as kd
 from kdlib import claims
 from kdlib.claims import gradient_flow as checkers
+from tests.extremes import extreme
 
 # one activation for each shape, so that each compiles once
 STUDENTS = ((5, 4, 3, "tanh"), (3, 6, 2, "erf"), (1, 1, 1, "softplus"), (4, 3, 5, "relu"))
 
 
 def draw(seed, *, smooth=False, largest=2):
-    """A random problem of one of a few shapes; λ = 0 for some of them."""
+    """A random problem of one of a few shapes; λ = 0 for some of them, and some in a corner."""
     rng = np.random.default_rng(seed)
     m, n, d, activation = STUDENTS[seed % (len(STUDENTS) - smooth)]
     student = kd.TwoLayerNetwork(rng.normal(size=(m, d)), rng.choice([-1.0, 1.0], m), activation)
     lam = 0.0 if seed % 5 == 4 else 10.0 ** rng.uniform(-3, largest)
     x, y, phi = rng.normal(size=(n, d)), rng.normal(size=n), rng.normal(size=(m, n))
-    return kd.TransferProblem(student, x, y, phi, lam=lam), rng
+    return extreme(kd.TransferProblem(student, x, y, phi, lam=lam), seed), rng
+
+
+def clock(problem):
+    """A unit of time for the problem: as short as inputs are long, and as the teacher pulls hard."""
+    return 1 / (np.max(np.sum(np.square(problem.x), axis=1)) * max(1.0, float(problem.lam) / 100))
+
+
+def sized(problem, rng):
+    """A random change of the weights, as large as they are: what their inputs ask for, whatever the scale."""
+    weights = np.asarray(problem.student.weights)
+    return np.max(np.abs(weights)) * rng.normal(size=weights.shape)
 
 
 def at_a_kink():
@@ -54,15 +66,15 @@ def test_feature_dynamics_at_a_kink():
 def test_energy_identity(cases, ledger):
     for seed in cases:
         problem, rng = draw(seed, smooth=True)
-        ledger(claims.energy_identity(problem, 10.0 ** rng.uniform(-3, 1)))
+        ledger(claims.energy_identity(problem, 10.0 ** rng.uniform(-3, 1) * clock(problem)))
 
 
 @pytest.mark.claim("flow-exists", trains=True)
 def test_flow_exists(cases, ledger):
     for seed in cases:
         problem, rng = draw(seed, smooth=True)
-        nudge = 1e-9 * rng.normal(size=problem.student.weights.shape)
-        ledger(claims.flow_exists(problem, 10.0 ** rng.uniform(-3, 1), nudge))
+        horizon = 10.0 ** rng.uniform(-3, 1) * clock(problem)
+        ledger(claims.flow_exists(problem, horizon, 1e-9 * sized(problem, rng)))
 
 
 @pytest.mark.counterexample("flow-exists")
@@ -74,14 +86,15 @@ def test_the_flow_from_a_kink_depends_on_the_side():
 def test_time_unit(cases, ledger):
     for seed in cases:
         problem, rng = draw(seed, smooth=True)
-        ledger(claims.time_unit(problem, 2.0 if seed == 0 else 10.0 ** rng.uniform(-1, 1), 1.0))
+        factor = 2.0 if seed == 0 else 10.0 ** rng.uniform(-1, 1)
+        ledger(claims.time_unit(problem, factor, clock(problem)))
 
 
 @pytest.mark.claim("hessian-bounds")
 def test_hessian_bounds(cases, ledger):
     for seed in cases:
         problem, rng = draw(seed, smooth=True, largest=6)
-        ledger(claims.hessian_bounds(problem, rng.normal(size=problem.student.weights.shape)))
+        ledger(claims.hessian_bounds(problem, sized(problem, rng)))
 
 
 @pytest.mark.claim("descent-follows-flow", trains=True)
@@ -94,8 +107,8 @@ def test_descent_follows_flow(cases, ledger):
 
 def horizon_of(problem):
     """A time on which the theorem's constants stay small: the gradient is Lipschitz with about 1/horizon."""
-    squared = np.linalg.norm(problem.x, 2) ** 2
-    return 0.5 / (squared * (1 + float(problem.lam)) * (1 + np.sqrt(2 * problem.energy(problem.student))))
+    squared, strength = np.linalg.norm(problem.x, 2) ** 2, 1 + float(problem.lam)
+    return 0.5 / (squared * (strength + np.sqrt(2 * strength * problem.energy(problem.student))))
 
 
 def two_kinks(gap):
