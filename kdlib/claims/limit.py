@@ -6,6 +6,7 @@ squares over all md weights at once, by NumPy, or the training of a real network
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 
 from kdlib.claims import Check
 from kdlib.claims.linear_system import _Dense
@@ -15,6 +16,7 @@ from kdlib.problem import TransferProblem
 from kdlib.training import gradient_flow
 
 _SMALLEST = 1e-10  # singular values below this fraction of the largest count as zero
+_ROUNDING = 1e-13  # the same, where every digit counts
 
 
 def _with_strength(problem, lam):
@@ -24,7 +26,14 @@ def _with_strength(problem, lam):
 def _least_squares_end(problem):
     """Features (m, n) and displacement (md,) at the least-norm minimiser of E over all weights at once."""
     dense = _Dense.of(problem)
-    v = np.linalg.lstsq(dense.A, dense.g, rcond=_SMALLEST)[0]
+    # what no weights fit of the labels changes no minimiser, but in rounding it would meet 1/λ
+    left, sigma, _ = np.linalg.svd(dense.J, full_matrices=False)
+    left = left[:, sigma > _ROUNDING * sigma[0]]
+    g = np.append(dense.g[: dense.start.size], left @ (left.T @ dense.residual))
+    # rows of very different weight: QR with pivoting keeps the digits of the light ones, if the heavy ones come first
+    heavy_first = np.argsort(-np.linalg.norm(dense.A, axis=1))
+    smallest = _SMALLEST * min(1.0, np.sqrt(dense.lam)) if dense.lam > 0 else _SMALLEST
+    v = scipy.linalg.lstsq(dense.A[heavy_first], g[heavy_first], smallest, lapack_driver="gelsy")[0]
     return dense, dense.start + (dense.L.T @ v).reshape(dense.start.shape), v
 
 
@@ -48,6 +57,12 @@ def _capacity(problem):
     projectors = _projectors(dense)
     carried = np.einsum("kij,kj->ki", projectors, dense.gap)
     return dense, projectors, np.einsum("k,kij->ij", dense.b**2, projectors), dense.residual - dense.b @ carried
+
+
+def _spectrum(mean):
+    """Eigenvalues and eigenvectors of P̄; what rounding makes of zeros is zero, for λ may be smaller."""
+    values, vectors = np.linalg.eigh(mean)
+    return np.where(values > _SMALLEST * values[-1], values, 0.0), vectors
 
 
 def _ends(label, problem, outputs, features, tolerance=1e-7):
@@ -117,8 +132,12 @@ def projected_interpolation(problem, end=None):
         A network at rest to stand in for the kernel flow's limit: a broken hypothesis.
     """
     dense, projectors, mean, error = _capacity(problem)
-    left = dense.lam * np.linalg.solve(dense.lam * np.eye(error.size) + mean, error)
-    pull = dense.gap + np.outer(dense.b, left) / dense.lam
+    values, vectors = _spectrum(mean)
+    components = vectors.T @ error
+    left = vectors @ (dense.lam / (dense.lam + values) * components)
+    # what no unit with an output sees is annihilated by each b_k P_k, exactly: it must not meet 1/λ before
+    seen = np.where(values > 0, components / (dense.lam + values), 0.0)
+    pull = dense.gap + np.outer(dense.b, vectors @ seen)
     outputs, features = dense.y - left, dense.start + np.einsum("kij,kj->ki", projectors, pull)
     label = "projected-interpolation"
     if end is not None:
@@ -137,8 +156,8 @@ def relative_capacity(problem):
     error = dense.y - dense.b @ features
     unlearnable = np.asarray(fixed_point(problem).unlearnable)
     carried_error = dense.y - dense.b @ (dense.start + dense.gap) + dense.b @ unlearnable
-    values, vectors = np.linalg.eigh(mean)
-    shrunk = dense.lam / (dense.lam + np.clip(values, 0, None)) * (vectors.T @ carried_error)
+    values, vectors = _spectrum(mean)
+    shrunk = dense.lam / (dense.lam + values) * (vectors.T @ carried_error)
     a, size = np.sum(dense.b**2), np.linalg.norm(carried_error)
     label, tolerance = "relative-capacity", 1e-7
     length = np.linalg.norm(error)

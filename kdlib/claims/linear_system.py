@@ -10,7 +10,6 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 
 from kdlib.claims import Check
 from kdlib.krylov import continue_bidiagonalization, start_bidiagonalization
@@ -20,6 +19,7 @@ from kdlib.trajectory import kernel_flow
 
 # max over z > 0 of (1 - exp(-z²))/z, attained where exp(z²) = 1 + 2z²
 _KAPPA = 0.6381726863389515
+_ROUNDING = 1e-13  # singular values below this fraction of the largest count as zero
 
 _steps = jax.jit(continue_bidiagonalization)
 
@@ -85,6 +85,13 @@ class _Dense:
     def D(self):
         return _block_diagonal(np.swapaxes(self.blocks, 1, 2) @ self.blocks)
 
+    @cached_property
+    def root(self):
+        """D^½, without what rounding makes of zeros: a number that λ can make large again."""
+        _, sigma, right = np.linalg.svd(self.blocks, full_matrices=False)
+        sigma = np.where(sigma > _ROUNDING * sigma[:, :1], sigma, 0.0)
+        return _block_diagonal(np.swapaxes(right, 1, 2) @ (sigma[:, :, None] * right))
+
     def C(self, backward=None):
         """λI + (b bᵀ ⊗ I); ``backward`` replaces the b that carries the error back to the units."""
         outer = np.outer(self.b if backward is None else backward, self.b)
@@ -99,17 +106,25 @@ class _Dense:
         return np.concatenate([np.sqrt(self.lam) * self.gap.ravel(), self.residual])
 
     @cached_property
-    def _decomposition(self):
-        """The singular value decomposition of A, without what rounding makes of zeros."""
-        left, sigma, right = np.linalg.svd(self.A, full_matrices=False)
-        kept = sigma > max(self.A.shape) * np.finfo(float).eps * sigma.max(initial=0.0)
-        return left[:, kept], sigma[kept], right[kept]
+    def decomposition(self):
+        return _decomposed(self.A)
 
     def singular_flow(self, times):
         """v(t) from the singular values of A, shape (T, md); times may hold inf."""
-        left, sigma, right = self._decomposition
-        filters = -np.expm1(-np.outer(times, sigma**2)) / sigma
-        return (filters * (left.T @ self.g)) @ right
+        return _singular_flow(*self.decomposition, self.g, times)
+
+
+def _decomposed(matrix):
+    """The singular value decomposition, without what rounding makes of zeros."""
+    left, sigma, right = np.linalg.svd(matrix, full_matrices=False)
+    kept = sigma > max(matrix.shape) * np.finfo(float).eps * sigma.max(initial=0.0)
+    return left[:, kept], sigma[kept], right[kept]
+
+
+def _singular_flow(left, sigma, right, g, times):
+    """The gradient flow of ½‖g - Av‖² from the singular value decomposition of A."""
+    filters = -np.expm1(-np.outer(times, sigma**2)) / sigma
+    return (filters * (left.T @ g)) @ right
 
 
 def _block_diagonal(blocks):
@@ -120,18 +135,11 @@ def _block_diagonal(blocks):
     return whole.reshape(m * rows, m * columns)
 
 
-def _exponential_flow(rate, force, start, time):
-    """Solve F' = -rate F + force over one time by the exponential of the augmented matrix."""
-    size = start.size
-    augmented = np.zeros((size + 1, size + 1))
-    augmented[:size, :size], augmented[:size, size] = -rate, force
-    return (scipy.linalg.expm(time * augmented) @ np.append(start, 1.0))[:size]
-
-
 def two_coordinates(problem, times, flow=kernel_flow):
     """The kernel flow is F' = -DCF + Ds in features and v' = c - Mv in weights (chapter *The linear system*).
 
-    Features by the dense exponential of DC, against outputs and weights of ``flow``.
+    Features by the exponential of DC, against outputs and weights of ``flow``. With F = F(0) + D^½ u the matrix DC
+    becomes the symmetric D^½ C D^½ = KᵀK, whose exponential keeps its digits where the norm times t is large.
 
     Parameters
     ----------
@@ -142,9 +150,9 @@ def two_coordinates(problem, times, flow=kernel_flow):
     """
     dense = _Dense.of(problem)
     times = np.asarray(times, float)
-    force = np.concatenate([b * dense.y for b in dense.b]) + dense.lam * (dense.gap + dense.start).ravel()
-    rate = dense.D @ dense.C()
-    features = np.stack([_exponential_flow(rate, dense.D @ force, dense.start.ravel(), time) for time in times])
+    spread = np.kron(dense.b, np.eye(dense.y.size))
+    K = np.concatenate([np.sqrt(dense.lam) * dense.root, spread @ dense.root])
+    features = dense.start.ravel() + _singular_flow(*_decomposed(K), dense.g, times) @ dense.root
     features = features.reshape(-1, *dense.start.shape)
     trajectory = flow(problem, times)
     latest = int(np.argmax(times))
@@ -230,7 +238,7 @@ def golub_kahan_flow(problem, steps, times):
     """K bidiagonalisation steps give the gradient flow of E within the Krylov space (chapter *The linear system*).
 
     The library's recurrence, against a dense Galerkin projection: an orthonormal basis of
-    span{c, Mc, ..., M^{K-1} c} and the matrix exponential of M compressed to it.
+    span{c, Mc, ..., M^{K-1} c} and the gradient flow of E within it, by a singular value decomposition.
 
     Parameters
     ----------
@@ -252,8 +260,7 @@ def golub_kahan_flow(problem, steps, times):
         for _ in range(2):  # twice is enough: the basis stays orthonormal to rounding
             new = new - basis @ (basis.T @ new)
         basis = np.column_stack([basis, new / np.linalg.norm(new)])
-    compressed, force = basis.T @ M @ basis, basis.T @ c
-    v = np.stack([basis @ _exponential_flow(compressed, force, np.zeros(steps), time) for time in times])
+    v = _singular_flow(*_decomposed(dense.A @ basis), dense.g, times) @ basis.T
 
     label, tolerance = "golub-kahan-flow", 1e-8
     start_energy = 0.5 * np.sum(dense.g**2)
@@ -294,8 +301,7 @@ def krylov_error(problem, steps, times):
     left, sigma, right = np.linalg.svd(bidiagonal, full_matrices=False)
     decayed = -np.expm1(-np.outer(times, sigma**2)) / sigma**2
     integral = np.abs(((times[:, None] - decayed) / sigma * (beta * left[0])) @ right[:, -1])
-    eigenvalues = np.linalg.eigvalsh(dense.A.T @ dense.A)
-    slowest = eigenvalues[eigenvalues > 1e-10 * eigenvalues[-1]][0]
+    slowest = dense.decomposition[1][-1] ** 2
     label, tolerance, rounding = "krylov-error", 1e-8, 1e-12
     moved = max(np.linalg.norm(v, axis=1).max(), rounding)
     return Check.worst(
@@ -341,7 +347,8 @@ def slow_modes(problem, gamma, times):
     decay = np.exp(-np.outer(times, np.clip(rates, 0, None)))
     v = np.asarray(end).ravel() - (decay * (modes.T @ np.asarray(end).ravel())) @ modes.T
     answer, cholesky = _shifted_solve(LinearSystem.of(problem), jnp.asarray(gamma), end)
-    solved = np.linalg.solve(gamma * np.eye(len(M)) + M, np.asarray(end).ravel())
+    _, sigma, right = dense.decomposition
+    solved = right.T @ (right @ np.asarray(end).ravel() / (gamma + sigma**2))
     spectrum = np.linalg.svd(np.asarray(cholesky), compute_uv=False) ** 2
     most = 1 + np.sum(dense.b**2) / dense.lam if dense.lam > 0 else np.inf
     label, tolerance = "slow-modes", 1e-7
