@@ -202,7 +202,7 @@ def limit_kernel(x: ArrayLike, x2: ArrayLike | None = None, *, activation: Activ
     -----
     Where there is no warning, accurate to 1e-12 in 64-bit, 1e-3 in 32-bit, relative to :math:`\sqrt{\bar H(x, x) \bar
     H(x', x')}`, and to 1e-7 in 64-bit, 1e-3 in 32-bit for rows that are all but parallel: an angle below the root of
-    rounding counts as 0. With erf the error grows like :math:`1 + \lVert x \rVert \lVert x' \rVert`.
+    rounding counts as 0. With erf that is times :math:`1 + \lVert x \rVert \lVert x' \rVert`.
 
     References
     ----------

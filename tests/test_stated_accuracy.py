@@ -75,10 +75,12 @@ PRECISIONS = [np.float64, np.float32]
 
 
 def keys():
-    """Every kind at every strength, for the larger shapes by turns; of one number some kinds are the same."""
-    for (i, shape), (j, kind), (k, lam) in itertools.product(*map(enumerate, (SHAPES, KINDS, LAMBDAS))):
-        if kind in ("plain", "off", "tiny", "huge") if shape == (1, 1, 1) else (i + j + k) % 2:
-            yield shape, kind, lam
+    """Every kind at every strength, by turns for the largest shape; of one number some kinds are the same."""
+    one, _, largest = SHAPES
+    for shape, (j, kind), (k, lam) in itertools.product(SHAPES, enumerate(KINDS), enumerate(LAMBDAS)):
+        if (shape == one and kind in ("repeated", "antipodal", "mixed")) or (shape == largest and (j + k) % 2 == 0):
+            continue
+        yield shape, kind, lam
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -91,7 +93,7 @@ def test_answers_to_problems_are_as_accurate_as_stated(name, dtype):
             problem = case(*key, dtype)
             if problem.spread <= SPREAD[dtype]:
                 found |= {(*key, i): error for i, error in enumerate(measure(problem))}
-    assert len(found) >= 20
+    assert len(found) >= 24 and np.all(np.isfinite(list(found.values())))
     worst = max(found, key=lambda key: found[key])
     assert found[worst] <= stated[PRECISIONS.index(dtype)], worst
 
@@ -101,7 +103,8 @@ def test_answers_to_problems_are_as_accurate_as_stated(name, dtype):
 def test_other_answers_are_as_accurate_as_stated(name, dtype):
     *stated, measure = OTHERS[name]
     with jax.enable_x64(dtype is np.float64):
-        assert max(measure(dtype)) <= stated[PRECISIONS.index(dtype)]
+        errors = np.array(list(measure(dtype)))
+    assert np.all(np.isfinite(errors)) and np.max(errors) <= stated[PRECISIONS.index(dtype)]
 
 
 @pytest.mark.parametrize("name", STATED)
@@ -116,4 +119,4 @@ def test_docstrings_say_so(name):
 def test_no_function_is_left_out():
     functions = {name for name in kd.__all__ if inspect.isfunction(getattr(kd, name))}
     assert functions == {name.split(",")[0] for name in STATED} | CHOICES
-    assert len(set(keys())) >= 40
+    assert len(set(keys())) >= 50
