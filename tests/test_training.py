@@ -61,7 +61,7 @@ def test_gradient_flow_at_other_inputs_is_that_of_the_network_scipy_trains():
 
 @pytest.mark.parametrize("size", [1e-6, 1e6])
 def test_inputs_of_another_scale_are_only_another_unit_of_time(size):
-    weights, signs, activation, x, y, phi, lam = random_problem(SHAPES[0], "tanh", 3)
+    weights, signs, activation, x, y, phi, _ = random_problem(SHAPES[0], "tanh", 3)
     times = np.array([4.0, 0.0, 0.3])
     path = kd.gradient_flow(as_transfer_problem(weights, signs, activation, x, y, phi, 0.5), times)
     scaled = as_transfer_problem(weights / size, signs, activation, size * x, y, phi, 0.5)

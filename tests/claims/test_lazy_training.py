@@ -8,6 +8,7 @@ import pytest
 import kdlib as kd
 from kdlib import claims
 from kdlib.claims.kernels import SLOPE
+from tests.extremes import SINGLES, STRENGTHS, corner_of, extreme
 
 SMOOTH = ("tanh", "erf", "softplus")
 
@@ -23,6 +24,16 @@ def near(seed, width, *, lam=1.0, kappa=1.0, activation="tanh"):
     direction = jax.random.normal(jax.random.key(seed + 1), (width, 6))
     direction /= jnp.linalg.norm(direction, axis=1, keepdims=True)
     return kd.TransferProblem(net, data.x, data.y, net.features(data.x) + kappa * direction / jnp.sqrt(width), lam=lam)
+
+
+def smooth(seed):
+    """Any smooth activation; where one unit, sample or dimension asks for a shape of its own, the same for all."""
+    return SMOOTH[0 if corner_of(seed) in SINGLES else seed % 3]
+
+
+def clock(problem):
+    """A unit of time for the problem: as short as inputs are long, and as the teacher pulls hard."""
+    return 1 / (np.max(np.sum(np.square(problem.x), axis=1)) * max(1.0, float(problem.lam) / 100))
 
 
 def copied(problem, copies, *, conspiring):
@@ -58,8 +69,8 @@ def trained_beforehand(seed, width, times):
 @pytest.mark.claim("residual-growth", trains=True)
 def test_residual_growth(cases, ledger):
     for seed in cases:
-        problem = near(seed, 128, lam=(0.0, 0.3, 3.0)[seed % 3], activation=SMOOTH[seed % 3])
-        ledger(claims.residual_growth(problem, 0.05 + seed % 2))
+        problem = extreme(near(seed, 128, lam=(0.0, 0.3, 3.0)[seed % 3], activation=smooth(seed)), seed)
+        ledger(claims.residual_growth(problem, (0.05 + seed % 2) * clock(problem)))
 
 
 def test_residual_growth_is_tight_for_a_unit_without_output():
@@ -75,8 +86,9 @@ def test_residual_growth_is_tight_for_a_unit_without_output():
 def test_lazy_training(cases, ledger):
     for seed in cases:
         kappa = (0.5, 3.0)[seed % 2]
-        problem = near(seed, 128, lam=(0.0, 0.3, 3.0)[seed % 3], kappa=kappa, activation=SMOOTH[seed % 3])
-        ledger(claims.lazy_training(problem, (0.02, 0.2, 2.0)[seed // 3 % 3], kappa=kappa + 1e-9))
+        problem = near(seed, 128, lam=(0.0, 0.3, 3.0)[seed % 3], kappa=kappa, activation=smooth(seed))
+        problem = extreme(problem, seed)
+        ledger(claims.lazy_training(problem, (0.02, 0.2, 2.0)[seed // 3 % 3] * clock(problem), kappa=kappa + 1e-9))
 
 
 def test_the_movement_bound_is_tight_at_short_times():
@@ -116,9 +128,10 @@ def test_a_relu_has_no_curvature_and_yet_its_kernels_move():
 @pytest.mark.claim("lazy-training-rate", trains=True)
 def test_lazy_training_rate(cases, ledger):
     for seed in cases:
-        problem = near(seed, 64, activation=SMOOTH[seed % 3])
+        # what does not move at all has no rate, and shapes of their own would be compiled at both widths
+        problem = extreme(near(seed, 64, activation=SMOOTH[seed % 3]), seed, without=("dead units", *SINGLES))
         narrow, wide = (copied(problem, copies, conspiring=bool(seed % 2)) for copies in (2, 64))
-        ledger(claims.lazy_training_rate(narrow, wide, 1.0))
+        ledger(claims.lazy_training_rate(narrow, wide, clock(problem)))
 
 
 def test_a_conspiring_teacher_attains_the_rate_of_the_theorem():
@@ -153,7 +166,8 @@ def test_measured_slopes_of_the_lazy_regime():
 @pytest.mark.claim("near-teacher", trains=True)
 def test_near_teacher(cases, ledger):
     for seed in cases:
-        ledger(claims.near_teacher(near(seed, 128, activation=SMOOTH[seed % 3]), (0.05, 0.5, 5.0)[seed // 3 % 3]))
+        problem = extreme(near(seed, 128, activation=smooth(seed)), seed, without=STRENGTHS)
+        ledger(claims.near_teacher(problem, (0.05, 0.5, 5.0)[seed // 3 % 3] * clock(problem)))
 
 
 @pytest.mark.counterexample("near-teacher")
@@ -168,7 +182,8 @@ def test_a_teacher_far_from_its_labels_runs_away():
 @pytest.mark.claim("far-teacher", trains=True)
 def test_far_teacher(cases, ledger):
     for seed in cases:
-        ledger(claims.far_teacher(far(seed, 128, lam=(0.5, 5.0)[seed % 2]), (1e-5, 1e-4, 1e-3)[seed % 3]))
+        problem = extreme(far(seed, 128, lam=(0.5, 5.0)[seed % 2]), seed)
+        ledger(claims.far_teacher(problem, (1e-5, 1e-4, 1e-3)[seed % 3] * clock(problem)))
 
 
 @pytest.mark.counterexample("far-teacher")
@@ -187,9 +202,11 @@ def test_far_teacher_is_tight_at_short_times():
 def test_relu_kernel_jump(cases, ledger):
     for seed in cases:
         x = np.random.default_rng(seed).normal(size=(6, 3))
-        net = student(seed, 50, 3, "relu")
-        moved = net.weights + 0.1 * (seed % 5) * jax.random.normal(jax.random.key(-seed - 1), (50, 3))
-        ledger(claims.relu_kernel_jump(net, net.with_weights(moved), jnp.asarray(x)))
+        problem = kd.TransferProblem(student(seed, 50, 3, "relu"), x, np.zeros(6), None, lam=0.0)
+        problem = extreme(problem, seed, without=STRENGTHS)
+        net, size = problem.student, jnp.max(jnp.abs(problem.student.weights)) / 3
+        change = size * jax.random.normal(jax.random.key(-seed - 1), net.weights.shape)
+        ledger(claims.relu_kernel_jump(net, net.with_weights(net.weights + 0.1 * (seed % 5) * change), problem.x))
 
 
 @pytest.mark.counterexample("relu-kernel-jump")
