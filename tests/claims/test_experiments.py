@@ -86,7 +86,8 @@ def test_the_distance_of_the_machine_is_tight_for_one_sample_and_a_silent_unit()
 @pytest.mark.claim("alignment-of-pi")
 def test_alignment_of_pi(cases, ledger):
     for seed in cases:
-        student, x, y, rng = draw(seed, without=("dead units",))
+        # short inputs come with weights of 1e6, which do not show how little they move
+        student, x, y, rng = draw(seed, without=("dead units", "short inputs"))
         early = 10.0 ** rng.uniform(-2, 3)
         late = np.inf if seed % 7 == 0 else early * 10.0 ** rng.uniform(0.01, 2)
         if not np.any(np.asarray(kd.tangent_kernel(student, x))):
