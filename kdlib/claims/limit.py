@@ -37,6 +37,21 @@ def _least_squares_end(problem):
     return dense, dense.start + (dense.L.T @ v).reshape(dense.start.shape), v
 
 
+def _shortest_fit(rows, targets, J, residual):
+    """The shortest minimiser of ‖rows v - targets‖² + ‖J v - residual‖², where the rows may weigh much less than J.
+
+    J is restricted to its range: beyond it stands rounding, which is no small force over a small λ.
+    """
+    left, sigma, right = np.linalg.svd(J, full_matrices=False)
+    kept = sigma > _ROUNDING * np.max(sigma, initial=0.0)
+    A = np.concatenate([sigma[kept, None] * right[kept], rows])
+    g = np.concatenate([left[:, kept].T @ residual, targets])
+    heavy_first = np.argsort(-np.linalg.norm(A, axis=1))
+    weight = np.linalg.norm(rows) / max(np.linalg.norm(A), 1e-300)
+    smallest = _SMALLEST * weight if weight > 0 else _SMALLEST
+    return scipy.linalg.lstsq(A[heavy_first], g[heavy_first], smallest, lapack_driver="gelsy")[0]
+
+
 def _gradients(net, x):
     """∇f₀ at every input, shape (n, md), and f₀."""
     x, b = np.asarray(x), np.asarray(net.output_weights)

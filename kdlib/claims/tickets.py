@@ -13,7 +13,7 @@ import numpy as np
 
 from kdlib import distillation, tickets
 from kdlib.claims import Check
-from kdlib.claims.limit import _projectors
+from kdlib.claims.limit import _projectors, _shortest_fit, _spectrum
 from kdlib.claims.linear_system import _Dense
 from kdlib.limit import fixed_point
 
@@ -22,7 +22,8 @@ _SMALLEST = 1e-10  # singular values below this fraction of the largest count as
 
 def _end(dense):
     """Features (m, n) at the least-norm minimiser of E over all weights at once."""
-    v = np.linalg.lstsq(dense.A, dense.g, rcond=_SMALLEST)[0]
+    root = np.sqrt(dense.lam)
+    v = _shortest_fit(root * dense.L.T, root * dense.gap.ravel(), dense.J, dense.residual)
     return dense.start + (dense.L.T @ v).reshape(dense.start.shape)
 
 
@@ -80,7 +81,8 @@ def ticket_limit(problem, units, *, output="keep"):
     contributions, full, end = np.asarray(_contributions(problem)), _outputs(dense), _outputs(narrow)
     dropped = contributions.sum(axis=0) - contributions[units].sum(axis=0)
     mean = np.einsum("k,kij->ij", dense.b[units] ** 2, _projectors(dense)[units])
-    missing = dense.lam * np.linalg.solve(dense.lam * np.eye(mean.shape[0]) + mean, dropped)
+    values, vectors = _spectrum(mean)
+    missing = vectors @ (dense.lam / (dense.lam + values) * (vectors.T @ dropped))
     a, size = np.sum(dense.b[units] ** 2), np.linalg.norm(dropped)
     label, tolerance, scale = "ticket-limit", 1e-7, _scale(dense)
     lost = np.linalg.norm(full - end)

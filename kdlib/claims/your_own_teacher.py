@@ -4,10 +4,10 @@ import jax
 import numpy as np
 
 from kdlib.claims import Check
+from kdlib.claims.limit import _shortest_fit
 from kdlib.claims.linear_system import _Dense
 from kdlib.cross_validation import leave_one_out as _left_out
 
-_SMALLEST = 1e-10  # singular values below this fraction of the largest count as zero
 _library = jax.jit(lambda problem: _left_out(problem, problem.lam[None])[0])
 
 
@@ -24,11 +24,11 @@ def leave_one_out(problem, *, teacher_too=False):
     """
     dense = _Dense.of(problem)
     m, n = dense.gap.shape
-    A, g = dense.A, np.concatenate([np.sqrt(dense.lam) * dense.gap.ravel(), dense.residual])
+    rows, targets = np.sqrt(dense.lam) * dense.L.T, np.sqrt(dense.lam) * dense.gap.ravel()
     outputs = []
     for i in range(n):
-        without = [k * n + i for k in range(m + 1)] if teacher_too else [m * n + i]
-        v = np.linalg.lstsq(np.delete(A, without, axis=0), np.delete(g, without), rcond=_SMALLEST)[0]
-        outputs.append(dense.b @ dense.start[:, i] + A[m * n + i] @ v)
+        kept, others = np.arange(m * n) % n != i if teacher_too else np.full(m * n, True), np.arange(n) != i
+        v = _shortest_fit(rows[kept], targets[kept], dense.J[others], dense.residual[others])
+        outputs.append(dense.b @ dense.start[:, i] + dense.J[i] @ v)
     scale = max(dense.scale, np.linalg.norm(dense.b @ (dense.start + dense.gap)))
     return Check.compare("leave-one-out", np.asarray(_library(problem)), np.array(outputs), 1e-7, scale)

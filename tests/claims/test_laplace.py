@@ -7,15 +7,15 @@ import pytest
 import kdlib as kd
 from kdlib import claims
 from kdlib.claims import laplace as checkers
-from tests.extremes import TIMES as FAR_TIMES
 from tests.extremes import SCALES, SINGLES, STRENGTHS, TWINS, corner_of, extreme
+from tests.extremes import TIMES as FAR_TIMES
 
 SHAPES = ((1, 1, 1), (4, 3, 5), (4, 5, 2), (5, 4, 4))
 ACTIVATIONS = ("tanh", "relu")
 
 
 def draw(seed, *, shape=None, lam=None, activation=None, without=()):
-    """A random problem in a few shapes: n < d, n > d and n = d, silent units, units and samples that repeat; corners."""
+    """A random problem, some in a corner: n < d, n > d and n = d, silent units, units and samples that repeat."""
     rng = np.random.default_rng(seed)
     m, n, d = SHAPES[seed % len(SHAPES)] if shape is None else shape
     weights, signs = rng.normal(size=(m, d)), rng.choice([-1.0, 1.0], m) * rng.choice([1.0, 0.5], m)
@@ -164,7 +164,7 @@ def test_invisible_modes_needs_a_silent_unit():
 
 
 def moments(problem):
-    """Times up to 1e12. Where memory hardly fades, its sum over so many times holds nothing but the error's rounding."""
+    """Times up to 1e12, unless memory hardly fades: its sum would hold nothing but the rounding of the errors."""
     times, (least, most) = np.array([0.01, 0.5, 3.0, 40.0]), FAR_TIMES
     if problem.lam > 1e-6:
         return np.concatenate([[least], times, [most]])

@@ -6,12 +6,14 @@ import pytest
 import kdlib as kd
 from kdlib import claims
 from kdlib.claims import spectra as checkers
+from tests.extremes import STRENGTHS, corner_of, extreme
+from tests.extremes import TIMES as FAR_TIMES
 
 SHAPES = ((1, 1, 1), (6, 3, 5), (5, 8, 3))
 
 
-def draw(seed, *, lam=None, activation=None, near=False):
-    """A random problem with unit rows, at times two equal or opposite, and labels that the start does not fit."""
+def draw(seed, *, lam=None, activation=None, without=()):
+    """A random problem with unit rows, at times two equal or opposite, and a start that does not fit; corners."""
     rng = np.random.default_rng(seed)
     m, n, d = SHAPES[seed % len(SHAPES)]
     signs = rng.choice([-1.0, 1.0], m) * rng.choice([1.0, 0.5], m)
@@ -25,7 +27,10 @@ def draw(seed, *, lam=None, activation=None, near=False):
     student = kd.TwoLayerNetwork(weights, signs, activation)
     phi = np.asarray(student.features(x)) + rng.normal(size=(m, n)) * rng.choice([1.0, m**-0.5])
     lam = (0.0, 10.0 ** rng.uniform(-6, 3))[seed // 2 % 2] if lam is None else lam
-    return kd.TransferProblem(student, x, rng.normal(size=n), phi, lam=lam)
+    problem = kd.TransferProblem(student, x, rng.normal(size=n), phi, lam=lam)
+    cornered = extreme(problem, seed, without=without)
+    # a lone unit may be off, and so as good as dead
+    return problem if "dead units" in without and not np.any(cornered.student.derivative(cornered.x)) else cornered
 
 
 def rng_of(seed):
@@ -35,7 +40,9 @@ def rng_of(seed):
 @pytest.mark.claim("mode-decay")
 def test_mode_decay(cases, ledger):
     for seed in cases:
-        times = 10.0 ** rng_of(seed).uniform(-2, 3, size=3)
+        times = np.append(10.0 ** rng_of(seed).uniform(-2, 3, size=3), FAR_TIMES)
+        # rates of 1e12 at times of 1e12: the library warns that its outputs are known to 1e-5 there
+        times = np.minimum(times, 1e3) if corner_of(seed) == "long inputs" else times
         ledger(claims.mode_decay(draw(seed), times))
 
 
@@ -49,7 +56,7 @@ def test_mode_decay_needs_frozen_kernels(lam):
 @pytest.mark.claim("alignment-time")
 def test_alignment_time(cases, ledger):
     for seed in cases:
-        ledger(claims.alignment_time(draw(seed), rng_of(seed).uniform(0.05, 0.95)))
+        ledger(claims.alignment_time(draw(seed, without=("dead units",)), rng_of(seed).uniform(0.05, 0.95)))
 
 
 @pytest.mark.counterexample("alignment-time")
@@ -65,8 +72,8 @@ def test_alignment_times_meet_where_one_mode_is_all(accuracy):
     np.testing.assert_allclose(np.sqrt(2 * path.energies[0]), accuracy * abs(dense.residual[0]), rtol=1e-9)
 
 
-def filter_case(seed):
-    rng, d = rng_of(seed), SHAPES[seed % len(SHAPES)][2]
+def filter_case(seed, d):
+    rng = rng_of(seed)
     time, penalty = 10.0 ** rng.uniform(-2, 3), 10.0 ** rng.uniform(-3, 3)
     return time, rng.uniform(0.1, 1.9), int(rng.integers(1, 40)), penalty, rng.normal(size=(2, d))
 
@@ -74,19 +81,21 @@ def filter_case(seed):
 @pytest.mark.claim("early-stopping-is-a-filter")
 def test_early_stopping_is_a_filter(cases, ledger):
     for seed in cases:
-        ledger(claims.early_stopping_is_a_filter(draw(seed, lam=0.0), *filter_case(seed)))
+        # with all units dead there is no largest rate to measure a step by
+        problem = draw(seed, lam=0.0, without=(*STRENGTHS, "dead units"))
+        ledger(claims.early_stopping_is_a_filter(problem, *filter_case(seed, problem.x.shape[1])))
 
 
 @pytest.mark.counterexample("early-stopping-is-a-filter")
 def test_early_stopping_is_a_filter_without_transfer_only():
-    assert claims.early_stopping_is_a_filter(draw(1, lam=0.5), *filter_case(1)).margin <= 0.01
+    assert claims.early_stopping_is_a_filter(draw(1, lam=0.5), *filter_case(1, 5)).margin <= 0.01
 
 
 @pytest.mark.claim("early-stopped-teacher")
 def test_early_stopped_teacher(cases, ledger):
     for seed in cases:
         rng = rng_of(seed)
-        problem = draw(seed, lam=10.0 ** rng.uniform(-3, 2))
+        problem = draw(seed, lam=10.0 ** rng.uniform(-3, 2), without=("no transfer",))
         ledger(claims.early_stopped_teacher(problem, 10.0 ** rng.uniform(-2, 3)))
 
 
@@ -98,15 +107,18 @@ def test_early_stopped_teacher_comes_from_the_kernel_regime():
     assert claims.early_stopped_teacher(problem, 3.0, moved).margin <= 0.01
 
 
-def noise_case(seed):
-    rng, n = rng_of(seed), SHAPES[seed % len(SHAPES)][1]
+def noise_case(seed, n):
+    rng = rng_of(seed)
     return rng.normal(size=n), 10.0 ** rng.uniform(-2, 1)
 
 
 @pytest.mark.claim("filter-comparison")
 def test_filter_comparison(cases, ledger):
     for seed in cases:
-        ledger(claims.filter_comparison(draw(seed, lam=0.0), *noise_case(seed), 10.0 ** rng_of(seed).uniform(-2, 3)))
+        # the dense traces of the Bayes risks would hold the rounding of t‖H̄‖ where inputs are long
+        problem = draw(seed, lam=0.0, without=(*STRENGTHS, "long inputs"))
+        time = 10.0 ** rng_of(seed).uniform(-2, 3)
+        ledger(claims.filter_comparison(problem, *noise_case(seed, len(problem.x)), time))
 
 
 @pytest.mark.counterexample("filter-comparison")
@@ -138,7 +150,9 @@ def test_the_constants_of_the_comparison_are_attained():
 @pytest.mark.claim("when-to-stop")
 def test_when_to_stop(cases, ledger):
     for seed in cases:
-        ledger(claims.when_to_stop(draw(seed, lam=0.0), *noise_case(seed)))
+        # on a line rounding hides the rank of the kernel
+        problem = draw(seed, lam=0.0, without=(*STRENGTHS, "dead units", "one dimension"))
+        ledger(claims.when_to_stop(problem, *noise_case(seed, len(problem.x))))
 
 
 @pytest.mark.counterexample("when-to-stop")

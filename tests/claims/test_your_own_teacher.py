@@ -5,12 +5,13 @@ import pytest
 
 import kdlib as kd
 from kdlib import claims
+from tests.extremes import extreme
 
 SHAPES = ((1, 1, 1), (6, 3, 5), (5, 5, 3))
 
 
 def draw(seed, *, lam=None):
-    """A random problem: near or far teacher, λ over many decades, repeated and antipodal samples, ReLUs off."""
+    """A random problem, some in a corner: near or far teacher, λ over many decades, repeated samples, ReLUs off."""
     rng = np.random.default_rng(seed)
     m, n, d = SHAPES[seed % len(SHAPES)]
     student = kd.TwoLayerNetwork(
@@ -22,7 +23,8 @@ def draw(seed, *, lam=None):
         x[-1] = x[0] * rng.choice([-1.0, 1.0])
     phi = np.asarray(student.features(x)) + rng.normal(size=(m, n)) * rng.choice([1.0, m**-0.5])
     lam = 10.0 ** rng.uniform(-3, 3) if lam is None else lam
-    return kd.TransferProblem(student, x, rng.normal(size=n), phi, lam=lam)
+    problem = kd.TransferProblem(student, x, rng.normal(size=n), phi, lam=lam)
+    return extreme(problem, seed, without=("no transfer", "weak transfer"))
 
 
 @pytest.mark.claim("leave-one-out")
