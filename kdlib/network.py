@@ -10,7 +10,6 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import erf
 
 from kdlib.validation import ArrayLike, real_array
 
@@ -24,7 +23,7 @@ _TWO_OVER_SQRT_PI = 1.1283791670955126
 ACTIVATIONS = {
     "tanh": (jnp.tanh, lambda z: 4.0 * jax.nn.sigmoid(2.0 * z) * jax.nn.sigmoid(-2.0 * z)),
     "relu": (lambda z: jnp.maximum(z, 0.0), lambda z: (z > 0).astype(z.dtype)),
-    "erf": (erf, lambda z: _TWO_OVER_SQRT_PI * jnp.exp(-(z**2))),
+    "erf": (jax.lax.erf, lambda z: _TWO_OVER_SQRT_PI * jnp.exp(-(z**2))),
     "softplus": (jax.nn.softplus, jax.nn.sigmoid),
 }
 
