@@ -1,5 +1,7 @@
 """Random transfer problems for the tests, few shapes and all the corners: see `random_problem`."""
 
+import functools
+
 import equinox as eqx
 import numpy as np
 
@@ -36,10 +38,10 @@ def as_transfer_problem(weights, signs, activation, x, y, phi, lam):
     return kd.TransferProblem(kd.TwoLayerNetwork(weights, signs, activation), x, y, phi, lam=lam)
 
 
-# one unit, one sample, one dimension, n > d, n < d: few shapes share their compiled programs
-FEW_SHAPES = [(1, 1, 1), (6, 1, 3), (4, 5, 1), (6, 4, 3), (5, 3, 4)]
+FEW_SHAPES = ((1, 6, 3), (8, 1, 5), (6, 5, 1), (5, 6, 6), (7, 5, 8))
 
 
+@functools.cache
 def any_problem(
     seed, shapes=FEW_SHAPES, *, activation=None, sizes=(-6, -3, 3, 6), zero=False, alike=False, repeated=True
 ):

@@ -147,6 +147,7 @@ def _bound(name, problem, times, value, constants, assumptions):
     network, kernel = gradient_flow(problem, times), kernel_flow(problem, times)
     measured = jnp.linalg.norm(network.outputs - kernel.outputs, axis=1)
     error = (network.error + flow_error(kernel)) * problem.scale
+    error = error + jnp.sum(constants.weights) * constants.beta * constants.error
     trivial = jnp.full_like(value, 2.0) * jnp.sqrt(2 * constants.budget)
     assumptions = *assumptions, network_followed(network.converged)
     return Bound(name, value, measured, assumptions, trivial=trivial, error=error)

@@ -99,12 +99,12 @@ def test_bounds_hold_in_the_order_of_the_times(bound):
 
 
 def test_bounds_hold_for_any_problem():
-    # Inputs of length 1e6 are left out: weights of 1e-6 are moved by the integrator's absolute tolerance.
-    shapes, activations = [(1, 1, 1), (6, 4, 3), (5, 3, 4)], ("tanh", "erf", "softplus")
+    # Inputs of length 1e6 are left out: the integrator's absolute tolerance is a share of their weights, 1e-6.
+    shapes, activations = ((8, 4, 3), (1, 1, 1), (16, 3, 4)), ("tanh", "erf", "softplus")
     for seed in range(200):
         problem = any_problem(seed, shapes, activation=activations[seed % 3], sizes=(-6, -3, 3), zero=True)
         time = (1e-12, 1e-3, 1.0, 10.0)[seed % 4] / float(kd.largest_rate(problem).value)
-        for bound in ALL[:3] if seed % 4 else ALL:  # the last one follows 33 kernel flows
+        for bound in ALL[:3] if seed % 5 else ALL:  # the last one follows 33 kernel flows
             found = bound(problem, [time, 10 * time] if bound == ALL[3] else [time])
             assert found.holds and found.met and np.isfinite(found.measured).all(), f"seed {seed}: {found}"
 

@@ -37,7 +37,7 @@ def test_rivals_are_beaten_exactly_where_the_bound_says_so(call):
     met = 0
     for seed in range(200):
         rng = np.random.default_rng([seed, 1])
-        problem = any_problem(seed, [(1, 1, 1), (6, 1, 3), (5, 3, 4)], activation="tanh", repeated=False)
+        problem = any_problem(seed, ((8, 1, 5), (5, 6, 6), (7, 5, 8)), activation="tanh", repeated=False)
         truth = problem.student.output_weights @ problem.phi + 10.0 ** rng.uniform(-3, 3) * rng.normal(
             size=len(problem.y)
         )

@@ -48,8 +48,8 @@ def test_bounds_without_hypotheses_hold(index):
         assert bounds.slow_amplitude(problem).holds
 
 
-SEVERAL = [shape for shape in FEW_SHAPES if shape[0] > 1]
-POSITIVE = [(1, 1, 1), (6, 1, 3), (5, 3, 4)]
+SEVERAL = tuple(shape for shape in FEW_SHAPES if shape[0] > 1)
+POSITIVE = tuple(shape for shape in FEW_SHAPES if shape[1] <= shape[2])
 
 
 def at_rates(problem, rng):
@@ -85,6 +85,7 @@ ANYWHERE = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:kernel_flow")  # a flow that misses 1e-10 a little says so, and bounds go by that
 @pytest.mark.parametrize("name", ANYWHERE)
 def test_it_holds_for_any_problem(name):
     call, kind = ANYWHERE[name]
