@@ -307,8 +307,8 @@ def _scipy_flow(problem, horizon, start=None, factor=1.0):
         dissipation = np.vdot(pull @ gram, pull)
         return factor * np.concatenate([(pull @ x).ravel(), [factor * dissipation]])
 
-    accuracy = {"rtol": 1e-10, "atol": 1e-12 * min(1.0, np.max(np.abs(start)))}
-    end = solve_ivp(velocity, (0.0, horizon), np.append(start.ravel(), 0.0), method="DOP853", **accuracy)
+    first, atol = np.append(start.ravel(), 0.0), 1e-12 * min(1.0, np.max(np.abs(start)))
+    end = solve_ivp(velocity, (0.0, horizon), first, method="DOP853", rtol=1e-10, atol=atol)
     return end.y[:-1, -1].reshape(shape), end.y[-1, -1]
 
 
