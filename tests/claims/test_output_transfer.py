@@ -92,7 +92,9 @@ def test_output_transfer_limit_needs_frozen_kernels(monkeypatch):
 def test_output_transfer_iterations(cases, ledger):
     for seed in cases:
         step, steps = rng_of(seed).uniform(0.05, 1.95), int(rng_of(seed).integers(1, 60))
-        ledger(claims.output_transfer_iterations(draw(seed, ANY), step, steps))
+        # a lone unit may be off, and so as good as dead
+        problem = draw(seed, ANY, without=("dead units", "one unit", "one sample"))
+        ledger(claims.output_transfer_iterations(problem, step, steps))
 
 
 @pytest.mark.counterexample("output-transfer-iterations")
