@@ -53,7 +53,9 @@ def rng_of(seed):
 @pytest.mark.claim("output-transfer-is-relabelling", trains=True)
 def test_output_transfer_is_relabelling(cases, ledger):
     for seed in cases:
-        problem = draw(seed, ANY, activation="tanh", lam=10.0 ** rng_of(seed).uniform(-3, 1))
+        # rates of 1e12: no explicit integrator follows
+        without = ("strong transfer", "long inputs")
+        problem = draw(seed, ANY, activation="tanh", lam=10.0 ** rng_of(seed).uniform(-3, 1), without=without)
         ledger(claims.output_transfer_is_relabelling(problem, rng_of(seed).uniform(0.1, 3.0), 20))
 
 
@@ -90,7 +92,9 @@ def test_output_transfer_limit_needs_frozen_kernels(monkeypatch):
 def test_output_transfer_iterations(cases, ledger):
     for seed in cases:
         step, steps = rng_of(seed).uniform(0.05, 1.95), int(rng_of(seed).integers(1, 60))
-        ledger(claims.output_transfer_iterations(draw(seed, ANY), step, steps))
+        # a lone unit may be off, and so as good as dead
+        problem = draw(seed, ANY, without=("dead units", "one unit", "one sample"))
+        ledger(claims.output_transfer_iterations(problem, step, steps))
 
 
 @pytest.mark.counterexample("output-transfer-iterations")
