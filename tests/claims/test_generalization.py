@@ -120,7 +120,8 @@ def test_generalization_bound_needs_a_start_that_has_not_seen_the_sample():
 @pytest.mark.claim("displacement-norm")
 def test_displacement_norm(cases, ledger):
     for seed in cases:
-        ledger(claims.displacement_norm(draw(seed, without=("no transfer",))))
+        # with λ = 1e-12 the way in modes of H̄ of that size is rounding over λ
+        ledger(claims.displacement_norm(draw(seed, without=("no transfer", "weak transfer"))))
 
 
 @pytest.mark.counterexample("displacement-norm")
