@@ -307,7 +307,8 @@ def _scipy_flow(problem, horizon, start=None, factor=1.0):
         dissipation = np.vdot(pull @ gram, pull)
         return factor * np.concatenate([(pull @ x).ravel(), [factor * dissipation]])
 
-    first, atol = np.append(start.ravel(), 0.0), 1e-12 * min(1.0, np.max(np.abs(start)))
+    # relative to the weights, unless these are all zero
+    first, atol = np.append(start.ravel(), 0.0), 1e-12 * (min(1.0, np.max(np.abs(start))) or 1.0)
     end = solve_ivp(velocity, (0.0, horizon), first, method="DOP853", rtol=1e-10, atol=atol)
     return end.y[:-1, -1].reshape(shape), end.y[-1, -1]
 
