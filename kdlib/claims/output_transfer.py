@@ -104,7 +104,8 @@ def output_transfer_limit(problem, times):
     kept = sigma > _SMALLEST * np.max(sigma)
     left, sigma, right = left[:, kept], sigma[kept], right[kept]
     path = (-np.expm1(-np.outer(times, sigma**2)) / sigma * (left.T @ g)) @ right
-    by_modes = f0 + (-np.expm1(-(1 + dense.lam) * np.outer(times, rates)) * parts) @ modes.T
+    decayed = -np.expm1(-(1 + dense.lam) * np.outer(times, np.where(seen, rates, 0.0)))
+    by_modes = f0 + (decayed * parts) @ modes.T
     flow, end = output_flow(problem, times), _end_told_outputs(problem)
     scale = max(dense.scale, np.linalg.norm(teacher))
     size = max(scale, np.linalg.norm(dense.start), np.max(np.abs(features)))

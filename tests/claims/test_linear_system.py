@@ -65,9 +65,10 @@ def test_real_spectrum_needs_the_same_weights_forward_and_backward():
 @pytest.mark.claim("least-squares-flow")
 def test_least_squares_flow(cases, ledger):
     for seed in cases:
-        problem = draw(seed)
-        # without a teacher the rank of J decides where long inputs are so much later; rounding hides it
-        late = TIMES[:-1] if problem.lam == 0 and corner_of(seed) == "long inputs" else TIMES
+        # the way in modes of J of the size of λ = 1e-12 is rounding over λ
+        problem = draw(seed, without=("weak transfer",))
+        # so much later than the rates of long inputs, the rank decides; rounding hides it
+        late = TIMES[:-1] if corner_of(seed) == "long inputs" else TIMES
         ledger(claims.least_squares_flow(problem, (*late, np.inf)))
 
 

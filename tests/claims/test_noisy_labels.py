@@ -47,7 +47,8 @@ def errors(seed, n):
 @pytest.mark.claim("transfer-as-prior")
 def test_transfer_as_prior(cases, ledger):
     for seed in cases:
-        problem, *_ = draw(seed, ANY)
+        # what λ = 1e-12 leaves of modes of its own size is rounding over λ, here and below
+        problem, *_ = draw(seed, ANY, without=("weak transfer",))
         v = np.random.default_rng(seed).normal(size=(4, *problem.student.weights.shape))
         ledger(claims.transfer_as_prior(problem, v))
 
@@ -62,7 +63,7 @@ def test_transfer_as_prior_needs_the_metric_of_the_data():
 @pytest.mark.claim("posterior-mean")
 def test_posterior_mean(cases, ledger):
     for seed in cases:
-        problem, _, noise, at, _ = draw(seed, ANY, without=("no transfer",))
+        problem, _, noise, at, _ = draw(seed, ANY, without=("no transfer", "weak transfer"))
         ledger(claims.posterior_mean(problem, noise, at))
 
 
@@ -169,7 +170,7 @@ def test_same_labels_needs_invertible_kernels():
 @pytest.mark.claim("risk-with-projectors")
 def test_risk_with_projectors(cases, ledger):
     for seed in cases:
-        ledger(claims.risk_with_projectors(*draw(seed, ANY, without=("no transfer",))))
+        ledger(claims.risk_with_projectors(*draw(seed, ANY, without=("no transfer", "weak transfer"))))
 
 
 @pytest.mark.counterexample("risk-with-projectors")
