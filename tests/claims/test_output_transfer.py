@@ -78,7 +78,9 @@ def test_relabelling_is_not_transfer_of_features(monkeypatch):
 def test_output_transfer_limit(cases, ledger):
     for seed in cases:
         problem = draw(seed, ANY, lam=0.0 if seed % 10 == 9 else None)
-        times = np.append(10.0 ** rng_of(seed).uniform(-3, 2, size=2) / (1 + problem.lam), FAR_TIMES)
+        # so much later than rates of 1e12 the flow says itself that it has not converged
+        far = FAR_TIMES[:1] if corner_of(seed) in ("strong transfer", "long inputs") else FAR_TIMES
+        times = np.append(10.0 ** rng_of(seed).uniform(-3, 2, size=2) / (1 + problem.lam), far)
         ledger(claims.output_transfer_limit(problem, times))
 
 
