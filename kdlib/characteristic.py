@@ -99,7 +99,8 @@ def characteristic_values(problem: TransferProblem) -> jax.Array:
     A value -μ is accurate to 1e-9 in 64-bit, 1e-5 in 32-bit, relative to :math:`\sqrt{\mu\,\lambda_{\max}(M)}` (at λ =
     0 to λ_max): what is closer to a pole than 1e-10 is taken to be at it. About ten eigenvalue problems of size n for
     each value: for ranks up to a thousand or so. The number of values is that of Sylvester's inertia counts beside each
-    pole. Each T(p) is gathered over blocks of units: memory O(m·d·min(n, d) + n²).
+    pole. Each T(p) is gathered over blocks of units, and bordered by the poles within a thousandth of p, ν in number:
+    memory O(m·d·min(n, d) + (n + ν)²).
 
     References
     ----------
@@ -120,8 +121,8 @@ def characteristic_values(problem: TransferProblem) -> jax.Array:
         return -jnp.asarray(plain_spectrum(problem)[0], problem.x.dtype)
     operator = pseudo_inverse(system)
     poles, blocks = poles_of(operator).astype(float), _blocks(operator)
-    values = _roots(poles, blocks) if len(poles) else poles
-    trace = np.sum(poles) + sum(np.sum(columns**2) for _, columns in blocks())
+    size = sum(np.sum(columns**2) for _, columns in blocks())
+    values, trace = _roots(poles, blocks, size) if len(poles) else poles, np.sum(poles) + size
     if not np.isclose(np.sum(values), trace, rtol=1e-8):
         warnings.warn(
             f"characteristic_values: the values found add up to {-np.sum(values):.9g}, not to {-trace:.9g}",
@@ -221,7 +222,7 @@ def plain_spectrum(problem):
     return values[kept], vectors[:, kept]
 
 
-def _roots(poles, blocks):
+def _roots(poles, blocks, size):
     """All eigenvalues of diag(poles) + GᵀG, ascending, from the sign changes of the eigenvalues of T(-x)."""
     from scipy.optimize import brentq
 
@@ -231,7 +232,7 @@ def _roots(poles, blocks):
     apart = np.diff(ordered) > 4 * beside * ordered[:-1]
     first, last = ordered[np.append(True, apart)], ordered[np.append(apart, True)]
     group = np.searchsorted(first, poles, side="right") - 1
-    n, size = len(next(iter(blocks()))[1]), sum(np.sum(columns**2) for _, columns in blocks())
+    n = len(next(iter(blocks()))[1])
     top = (ordered[-1] + size) * (1 + beside) + np.finfo(float).tiny
     roots = []
     starts, highs = first * (1 - beside), last * (1 + beside)

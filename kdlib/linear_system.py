@@ -22,12 +22,12 @@ from kdlib.network import activation_pair
 from kdlib.problem import TransferProblem
 from kdlib.validation import is_concrete
 
-# Features of a block: on a CPU of units about as many as fit a core's cache, below so many units a product is slow, and
-# of samples about as many as fit the last cache; a GPU is faster the larger its blocks are.
-_CACHED_ENTRIES, _LAST_CACHED_ENTRIES, _MOST_ENTRIES, _FEWEST_UNITS = 2**18, 2**21, 2**28, 64
-# Slopes of more entries on a device than this, 1 GB, are not kept but computed anew, block by block, in each product;
-# a GPU has memory of its own, and keeps 8 GB.
-_KEPT_ENTRIES, _MOST_KEPT_ENTRIES = 2**27, 2**30
+# Features of a block: on a CPU of units about as many as fit a core's cache, of samples about as many as fit the last
+# one, and no fewer of either than a product is slow with; a GPU is faster the larger its blocks are.
+_CACHED_ENTRIES, _LAST_CACHED_ENTRIES, _MOST_ENTRIES, _FEWEST = 2**18, 2**21, 2**28, 64
+# Slopes of more bytes on a device than this are not kept but computed anew, block by block, in each product; a GPU has
+# memory of its own, and keeps more.
+_KEPT_BYTES, _MOST_KEPT_BYTES = 2**30, 2**33
 # Factorizations of units at once, and the entries of their matrices.
 _UNITS_AT_ONCE, _ENTRIES_AT_ONCE = 32, 2**22
 
@@ -49,8 +49,9 @@ class LinearSystem(eqx.Module):
     def of(cls, problem):
         weights = problem.student.weights
         devices = len(weights) // weights.sharding.shard_shape(weights.shape)[0] if is_concrete(weights) else 1
-        most = _KEPT_ENTRIES if jax.default_backend() == "cpu" else _MOST_KEPT_ENTRIES
-        slopes, start = _frozen(problem, len(weights) * len(problem.x) <= devices * most)
+        most = _KEPT_BYTES if jax.default_backend() == "cpu" else _MOST_KEPT_BYTES
+        each = 1 if problem.student.activation == "relu" else problem.x.dtype.itemsize
+        slopes, start = _frozen(problem, each * len(weights) * len(problem.x) <= devices * most)
         return cls(problem, slopes, start, devices if is_concrete(start) else 1)
 
     def after(self, done):
@@ -136,9 +137,10 @@ class LinearSystem(eqx.Module):
     def product(self, v):
         """M v = AᵀA v, shape (m, d), in blocks of samples: a sample's output needs all units, but no other sample."""
         if self.devices > 1:  # where each block's outputs would be an all-reduce of their own
-            return self.advance(v)[-1]
-        n, b, most = len(self.x), self.output_weights[:, None], _entries(_LAST_CACHED_ENTRIES)
-        width = -(-n // -(-len(v) * n // most))
+            return self.adjoint(self.forward(v))
+        n, b = len(self.x), self.output_weights[:, None]
+        blocks = max(1, min(n // _FEWEST, -(-len(v) * n // _entries(_LAST_CACHED_ENTRIES))))
+        width = -(-n // blocks)
 
         def add(start, width, pulled):
             x = jax.lax.dynamic_slice_in_dim(self.x, start, width)
@@ -149,13 +151,18 @@ class LinearSystem(eqx.Module):
         pulled = jax.lax.fori_loop(0, n // width, lambda j, pulled: add(j * width, width, pulled), jnp.zeros_like(v))
         return add(n - n % width, n % width, pulled) if n % width else pulled
 
-    def advance(self, v, image=None, share=0.0):
+    def image_length(self, v):
+        """‖A v‖."""
+        features, outputs = self.forward(v)
+        return jnp.sqrt(jnp.sum(features**2) + jnp.sum(outputs**2))
+
+    def advance(self, v, image, share):
         """One step of a recurrence in two sweeps over blocks of units, each with one matrix product a block.
 
         Returns
         -------
         moved : pair of arrays, shapes (m, n) and (n,)
-            A v - share·image; A v without an image.
+            A v - share·image.
         length : array, scalar
             ‖A v - share·image‖.
         outputs : array, shape (n,)
@@ -169,17 +176,17 @@ class LinearSystem(eqx.Module):
         def block(j, carry):
             rows, outputs, square = carry
             change = slopes(j) * (_block(vectors, j) @ self.x.T)
-            moved = root * change - (0.0 if image is None else share * _block(rows, j))
+            moved = root * change - share * _block(rows, j)
             rows = jax.lax.dynamic_update_index_in_dim(rows, moved, j, 1)
             outputs = outputs + jnp.einsum("zk,zkn->zn", _block(weights, j), change)
             return rows, outputs, square + jnp.sum(moved**2, axis=(1, 2))
 
-        rows = jnp.zeros_like(vectors, shape=(*vectors.shape[:-1], n)) if image is None else self._in_blocks(image[0])
         # sums of each device's own units: they meet after the last block
         sums = jnp.zeros((self.devices, n), v.dtype), jnp.zeros(self.devices, v.dtype)
-        rows, outputs, square = jax.lax.fori_loop(0, vectors.shape[1], block, (rows, *sums))
+        start = self._in_blocks(image[0]), *sums
+        rows, outputs, square = jax.lax.fori_loop(0, vectors.shape[1], block, start)
         outputs, square = jnp.sum(outputs, axis=0), jnp.sum(square)
-        left = outputs if image is None else outputs - share * image[1]
+        left = outputs - share * image[1]
         moved = rows.reshape(len(v), n), left
         return moved, jnp.sqrt(square + jnp.vdot(left, left)), outputs, self.adjoint(moved)
 
@@ -221,7 +228,7 @@ class LinearSystem(eqx.Module):
         """An array over units as (devices, blocks, units of a block, ...)."""
         units, samples = len(array) // self.devices, len(self.x)
         entries = _entries(_CACHED_ENTRIES)
-        counts = [count for count in range(1, max(1, units // _FEWEST_UNITS) + 1) if units % count == 0]
+        counts = [count for count in range(1, max(1, units // _FEWEST) + 1) if units % count == 0]
         count = next((count for count in counts if units // count * samples <= entries), counts[-1])
         return array.reshape(self.devices, count, -1, *array.shape[1:])
 

@@ -63,10 +63,10 @@ def soft_label_problem(problem: TransferProblem) -> TransferProblem:
     [0.25 0.25]
     """
     check_problem_and_inputs(problem, None)
-    soft = problem.y
-    if problem.phi is not None:
-        soft = (problem.y + problem.lam * (problem.student.output_weights @ problem.phi)) / (1 + problem.lam)
-    return TransferProblem(problem.student, problem.x, soft, problem.phi, lam=0.0)
+    soft, phi = problem.y, problem.phi
+    if phi is not None:
+        soft = (problem.y + problem.lam * (problem.student.output_weights @ phi)) / (1 + problem.lam)
+    return TransferProblem(problem.student, problem.x, soft, problem.teacher, lam=0.0)
 
 
 def output_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | None = None) -> Trajectory:
@@ -228,7 +228,8 @@ def _on_soft_labels(follow, problem, times, at, *, allow_inf):
 @eqx.filter_jit
 def _in_terms_of(problem, soft, energies, error):
     """Energies and error on the soft labels as those of the problem."""
-    teacher = problem.y if problem.phi is None else problem.student.output_weights @ problem.phi
+    phi = problem.phi
+    teacher = problem.y if phi is None else problem.student.output_weights @ phi
     apart = problem.lam / (1 + problem.lam) * jnp.sum((problem.y - teacher) ** 2) / 2
     scale = jnp.where(problem.scale > 0, problem.scale, 1.0)
     return (1 + problem.lam) * energies + apart, error * soft.scale / scale

@@ -200,11 +200,11 @@ def _column_by_column(problem, inputs, truth, time):
     student, x = problem.student, problem.x
     features, n = student.features(x), x.shape[0]
     # an error as large as the outputs at the start, that it keeps its digits beside them
-    start, size = student(inputs), jnp.maximum(1.0, problem.scale)
+    start, size, told = student(inputs), jnp.maximum(1.0, jax.lax.stop_gradient(problem.scale)), problem.phi
 
     def outputs(flow):
         y, taught = flow
-        phi = jnp.where(taught, problem.phi, features)
+        phi = jnp.where(taught, told, features)
         return kernel_flow(TransferProblem(student, x, y, phi, lam=problem.lam), [time], at=inputs).outputs[0]
 
     flows = jnp.concatenate([truth[None], student(x)[None] + size * jnp.eye(n, dtype=x.dtype)]), jnp.arange(n + 1) == 0

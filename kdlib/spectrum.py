@@ -234,7 +234,7 @@ def _product(system, v):
 @eqx.filter_jit
 def _quotients(system, modes):
     """‖A z‖² of each, one after the other."""
-    return jax.lax.map(lambda mode: system.advance(mode)[1] ** 2, modes)
+    return jax.lax.map(lambda mode: system.image_length(mode) ** 2, modes)
 
 
 @eqx.filter_jit

@@ -92,7 +92,7 @@ def trained_teacher(student: TwoLayerNetwork, x: ArrayLike, y: ArrayLike, time: 
 
     References
     ----------
-    Statements ``near-teacher`` and ``same-labels`` of the book. Chizat, Oyallon, Bach, *On Lazy Training in
+    Statement ``same-labels`` of the book. Chizat, Oyallon, Bach, *On Lazy Training in
     Differentiable Programming*, NeurIPS 2019.
 
     Examples

@@ -67,8 +67,8 @@ def ticket(problem: TransferProblem, units: ArrayLike, *, output: str = "keep") 
     factor = _factors(problem, np.array([units.size]), output)[0] * np.sqrt(units.size / problem.student.width)
     wide = problem.student
     narrow = TwoLayerNetwork(wide.weights[units], factor * wide.signs[units], wide.activation)
-    phi = None if problem.phi is None else problem.phi[units]
-    return TransferProblem(narrow, problem.x, problem.y, phi, lam=problem.lam)
+    phi = problem.phi
+    return TransferProblem(narrow, problem.x, problem.y, None if phi is None else phi[units], lam=problem.lam)
 
 
 def ticket_losses(problem: TransferProblem, order: ArrayLike, *, output: str = "keep") -> jax.Array:
@@ -323,15 +323,15 @@ def _losses(problem, full, order, factors):
     def add(total, unit):
         *parts, factor = unit
         basis, share = _basis_and_share(x, *parts)
-        mean, told = total[0] + parts[1] ** 2 * basis @ basis.T, total[1] + share
+        mean, told, a = total[0] + parts[1] ** 2 * basis @ basis.T, total[1] + share, total[2] + parts[1] ** 2
         # on the range of P̄ and beyond it apart, that a small λ meets no rounding
         projector = factor**2 * mean
-        inverse = inverse_on_range(projector, problem.lam, factor**2 * problem.student.a)
+        inverse = inverse_on_range(projector, problem.lam, factor**2 * a)
         end = factor * told + projector @ (inverse @ (problem.y - factor * told))
-        return (mean, told), jnp.linalg.norm(full - end) / problem.scale
+        return (mean, told, a), jnp.linalg.norm(full - end) / problem.scale
 
     n = full.size
-    start = jnp.zeros((n, n), full.dtype), jnp.zeros(n, full.dtype)
+    start = jnp.zeros((n, n), full.dtype), jnp.zeros(n, full.dtype), jnp.zeros((), full.dtype)
     return jax.lax.scan(add, start, (*(part[order] for part in _parts(problem)), factors))[1]
 
 

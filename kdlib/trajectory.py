@@ -142,7 +142,7 @@ def kernel_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | N
 
     Notes
     -----
-    A step costs 4·m·n·d flops, in blocks of units. Slopes of more than 2²⁷ entries on a CPU, 2³⁰ on a GPU, are not kept
+    A step costs 4·m·n·d flops, in blocks of units. Slopes of more than 1 GB on a device, 8 GB on a GPU, are not kept
     but computed anew in each step, at 8·m·n·d flops. Arrays that are sharded over units (``jax.sharding``), by several
     devices or processes, stay where they are: devices exchange their sums of outputs. A pole γ costs a factorization
     of O(m·n²·min(n, d)) flops, and serves a few decades of time. Under ``jit``, ``grad`` and ``vmap`` there is one

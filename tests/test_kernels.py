@@ -98,6 +98,21 @@ def test_erf_kernel_of_parallel_rows_keeps_its_digits_for_long_inputs(dtype):
         np.testing.assert_allclose(kd.limit_kernel(x, activation="erf"), exact, rtol=10 * np.finfo(dtype).eps)
 
 
+def test_erf_kernel_has_its_second_derivatives_where_rows_are_parallel():
+    x = jnp.array([0.3, -0.8, 0.5])
+
+    def formula(x, z):
+        """Williams, 1997."""
+        return 4 / jnp.pi * (x @ z) / jnp.sqrt((1 + 2 * x @ x) * (1 + 2 * z @ z) - 4 * (x @ z) ** 2)
+
+    def kernel(x, z):
+        return kd.limit_kernel(x[None], z[None], activation="erf")[0, 0]
+
+    for z in (x, -2 * x):
+        mixed, expected = (jax.jacfwd(jax.grad(of), argnums=1)(x, z) for of in (kernel, formula))
+        np.testing.assert_allclose(mixed, expected, rtol=1e-10, atol=1e-12)
+
+
 def test_closed_form_of_erf_equals_its_hermite_series():
     x = np.random.default_rng(0).normal(size=(12, 5))
     series = kd.limit_kernel(x, activation=lambda z: jax.scipy.special.erf(z))

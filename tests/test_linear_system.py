@@ -24,7 +24,7 @@ def problem(activation, m=M, n=N, d=D):
 def keeps(request, monkeypatch):
     """Whether slopes are kept, as those of a problem of this size are, or computed anew in each product."""
     if not request.param:
-        monkeypatch.setattr(linear_system, "_KEPT_ENTRIES", 0)
+        monkeypatch.setattr(linear_system, "_KEPT_BYTES", 0)
     return request.param
 
 
@@ -73,7 +73,7 @@ def test_a_problem_too_large_for_its_slopes_has_the_same_answers(monkeypatch):
     teacher = small.student.with_weights(small.student.weights + 0.3)
     kept = kd.TransferProblem(small.student, small.x, small.y, teacher.features(small.x), lam=LAM)
     expected = kd.kernel_flow(kept, times, at=at)
-    monkeypatch.setattr(linear_system, "_KEPT_ENTRIES", 29)  # of 30
+    monkeypatch.setattr(linear_system, "_KEPT_BYTES", 239)  # of 240
     streamed = kd.TransferProblem(small.student, small.x, small.y, teacher, lam=LAM)
     assert LinearSystem.of(streamed).kept_slopes is None
     path = kd.kernel_flow(streamed, times, at=at)

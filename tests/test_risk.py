@@ -112,6 +112,17 @@ def test_risk_differentiates_in_the_strength():
     np.testing.assert_allclose(jax.grad(total)(0.7), (total(0.7 + 1e-5) - total(0.7 - 1e-5)) / 2e-5, rtol=1e-6)
 
 
+def test_risk_differentiates_where_labels_and_start_are_zero():
+    """Of a given truth it does not depend on the labels: neither the answer nor a size in between."""
+    student = kd.TwoLayerNetwork(np.zeros((3, 2)), np.ones(3))
+
+    def total(y):
+        problem = kd.TransferProblem(student, np.eye(2), y, np.full((3, 2), 0.3), lam=0.5)
+        return kd.noise_risk(problem, np.ones(2), 0.3, time=1.0).total
+
+    np.testing.assert_array_equal(jax.grad(total)(jnp.zeros(2)), np.zeros(2))
+
+
 def test_bad_input():
     problem = as_transfer_problem(*random_problem((6, 12, 4), "tanh", 0)[:-1], 0.7)
     truth, at = np.ones(12), np.ones((2, 4))

@@ -54,6 +54,18 @@ def test_smallest_ticket_is_the_first_that_fits_though_losses_are_not_monotone()
         assert losses[units.size - 1] <= loss and (losses[: units.size - 1] > loss).all()
 
 
+def test_a_small_ticket_of_a_wide_student_is_seen_in_32_bit():
+    """The rank of a ticket's projectors is that of its own output weights."""
+    with jax.enable_x64(False):
+        student = kd.TwoLayerNetwork.init(jax.random.key(0), 4000, 2)
+        x = jax.random.normal(jax.random.key(1), (300, 2))
+        phi = student.features(x)
+        problem = kd.TransferProblem(student, x, phi[0] + 1.0, phi, lam=1e-3)
+        alone = kd.fixed_point(kd.ticket(problem, [0])).outputs
+        expected = np.linalg.norm(kd.fixed_point(problem).outputs - alone) / problem.scale
+        assert kd.ticket_losses(problem, [0])[0] == pytest.approx(float(expected), rel=1e-3)
+
+
 def test_lead_order_sorts_what_the_teacher_adds():
     gap = np.asarray(PROBLEM.student.output_weights)[:, None] * np.asarray(PROBLEM.feature_gap)
     assert (np.diff(np.linalg.norm(gap, axis=1)[kd.lead_order(PROBLEM)]) <= 0).all()

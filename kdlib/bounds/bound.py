@@ -29,6 +29,12 @@ class Assumption(NamedTuple):
     met: bool | jax.Array | None
 
 
+def followed(name, *paths):
+    """The assumption that trajectories are as accurate as they say: what is measured on them rests on it."""
+    converged = jnp.all(jnp.asarray([path.converged for path in paths]))
+    return Assumption(f"{name} converged", converged)
+
+
 class Bound(eqx.Module):
     r"""A bound beside the quantity that it bounds.
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.bounds.bound import Assumption, Bound
-from kdlib.bounds.lazy import check_times, network_followed
+from kdlib.bounds.bound import Assumption, Bound, followed
+from kdlib.bounds.lazy import check_times
 from kdlib.bounds.rates import flow_error
 from kdlib.kernels import tangent_kernel
 from kdlib.linear_system import LinearSystem
@@ -139,7 +139,7 @@ def finite_width_gap_posterior(problem: TransferProblem, times: ArrayLike) -> Bo
     path = _KernelPath.of(problem, nodes)
     gaps = _a_posteriori(constants, nodes, path)
     value = jnp.minimum(jnp.asarray(gaps)[np.searchsorted(nodes, np.asarray(times))], _a_priori(constants, times))
-    assumptions = constants.trust, Assumption("kernel flow converged", path.converged)
+    assumptions = constants.trust, Assumption("kernel flow converged on the way", path.converged)
     return _bound("gap to the kernel flow, a posteriori", problem, times, value, constants, assumptions)
 
 
@@ -149,7 +149,7 @@ def _bound(name, problem, times, value, constants, assumptions):
     error = (network.error + flow_error(kernel)) * problem.scale
     error = error + jnp.sum(constants.weights) * constants.beta * constants.error
     trivial = jnp.full_like(value, 2.0) * jnp.sqrt(2 * constants.budget)
-    assumptions = *assumptions, network_followed(network.converged)
+    assumptions = *assumptions, followed("gradient flow", network), followed("kernel flow", kernel)
     return Bound(name, value, measured, assumptions, trivial=trivial, error=error)
 
 
@@ -185,8 +185,12 @@ class _KernelPath(NamedTuple):
     @classmethod
     def of(cls, problem, nodes):
         system, b = LinearSystem.of(problem), np.abs(np.asarray(problem.student.output_weights))
-        paths = [kernel_flow(problem, [time]) for time in nodes]
-        weights = jnp.stack([path.network.weights for path in paths])
+        weights, converged = [], True
+        for time in nodes:  # of each path no more is kept: it holds a system
+            path = kernel_flow(problem, [time])
+            weights.append(path.network.weights)
+            converged = converged and bool(path.converged)
+        weights = jnp.stack(weights)
         moved, residuals, speeds = (np.asarray(part) for part in _observe(system, problem.student, weights))
         strides, total = np.diff(nodes), np.linalg.norm(speeds, axis=1)
         # the speed is a root of a sum of squared exponentials: convex, so that chords lie above it
@@ -197,7 +201,6 @@ class _KernelPath(NamedTuple):
         slopes = np.max(np.abs(np.asarray(system.slopes)), axis=1) * np.linalg.norm(np.asarray(problem.x), 2)
         residuals, speeds = residuals[:-1] + growth, speeds[:-1] + growth * slopes[None, :]
         units = np.minimum(moved[:-1], moved[1:]) + strides[:, None] * speeds
-        converged = all(bool(path.converged) for path in paths)
         return cls(np.linalg.norm(moved[1:], axis=1), lengths, units, residuals, speeds, converged)
 
 

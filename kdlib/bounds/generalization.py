@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.bounds.bound import Assumption, Bound
+from kdlib.bounds.bound import Assumption, Bound, followed
 from kdlib.characteristic import checked
 from kdlib.kernels import tangent_kernel
 from kdlib.limit import inverse_on_range, limit_of
@@ -286,7 +286,7 @@ def generalization_gap(
         Assumption("i.i.d. sample, start and margin chosen without it", None),
         Assumption("labels ±1", jnp.all(jnp.abs(y) == 1) & jnp.all(jnp.abs(y_test) == 1)),
         Assumption("0 < δ < 1, γ > 0", (delta > 0) & (delta < 1) & (margin > 0)),
-        Assumption("kernel flow converged", path.converged),
+        followed("kernel flow", path),
     )
     value, wrong = value.reshape(times.shape), wrong.reshape(times.shape)
     return Bound("test error", value, wrong, assumptions, trivial=1.0)

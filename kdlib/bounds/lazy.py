@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.bounds.bound import Assumption, Bound
+from kdlib.bounds.bound import Assumption, Bound, followed
 from kdlib.kernels import tangent_kernel
 from kdlib.network import Activation, activation_pair
 from kdlib.problem import TransferProblem
@@ -129,8 +129,9 @@ class Constants(eqx.Module):
     def of(cls, problem, horizon):
         student, x, lam = problem.student, problem.x, problem.lam
         energy, floor = problem.energy(student), jnp.zeros(())
-        if problem.phi is not None:
-            error = jnp.sum((problem.y - student.output_weights @ problem.phi) ** 2)
+        phi = problem.phi
+        if phi is not None:
+            error = jnp.sum((problem.y - student.output_weights @ phi) ** 2)
             floor = jnp.where(lam > 0, lam * error / (2 * jnp.where(lam > 0, student.a + lam, 1.0)), 0.0)
         budget = jnp.maximum(energy - floor, 0.0)
         longest = jnp.max(jnp.linalg.norm(x, axis=1))
@@ -301,16 +302,11 @@ def networks(problem, times):
 
     The flow goes on from each time to the next.
     """
-    clock, net, reached, converged = np.asarray(times), problem.student, {0.0: problem.student}, True
+    clock, net, reached, paths = np.asarray(times), problem.student, {0.0: problem.student}, []
     distinct = np.unique(clock[clock > 0])
     for stride, time in zip(np.diff(distinct, prepend=0.0), distinct, strict=True):
         # the flow is autonomous: a student that starts where the last one stood takes the same path
-        going_on = TransferProblem(net, problem.x, problem.y, problem.phi, lam=problem.lam)
-        path = gradient_flow(going_on, [stride])
-        net = reached[float(time)] = path.network
-        converged = converged & path.converged
-    return [reached[float(time)] for time in clock], network_followed(converged)
-
-
-def network_followed(converged):
-    return Assumption("gradient flow converged", converged)
+        going_on = TransferProblem(net, problem.x, problem.y, problem.teacher, lam=problem.lam)
+        paths.append(gradient_flow(going_on, [stride]))
+        net = reached[float(time)] = paths[-1].network
+    return [reached[float(time)] for time in clock], followed("gradient flow", *paths)

@@ -173,7 +173,7 @@ def noise_variance(problem: TransferProblem, noise: float | jax.Array) -> Bound:
 def _setting(problem, truth, noise):
     """The noise checked, the teacher's mean squared error, the student's risk; assumed are white noise and P̄ = aI."""
     check_problem_and_inputs(problem, None)
-    if problem.phi is None:
+    if problem.teacher is None:
         raise ValueError("problem: expected a teacher; got phi=None")
     truth, noise = real_array("truth", truth, (("n", problem.x.shape[0]),)), non_negative("noise", noise)
     student = problem.student

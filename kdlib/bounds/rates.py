@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.bounds.bound import Assumption, Bound
+from kdlib.bounds.bound import Assumption, Bound, followed
 from kdlib.characteristic import checked, plain_spectrum, pseudo_inverse, reduced
 from kdlib.kernels import tangent_kernel
 from kdlib.limit import fixed_point
@@ -162,8 +162,9 @@ def energy_decay(problem: TransferProblem, times: ArrayLike) -> Bound:
     values, (start, least) = kernel_eigenvalues(problem), _first_and_least_energy(problem)
     bound = least + jnp.exp(-2 * problem.lam * values[0] * times) * (start - least)
     positive = len(values) == problem.student.width * len(problem.y)
-    assumptions = (_transfer(problem), Assumption("every H_k is positive definite", positive))
     path = kernel_flow(problem, times)
+    definite = Assumption("every H_k is positive definite", positive)
+    assumptions = _transfer(problem), definite, followed("kernel flow", path)
     return Bound("energy", bound, path.energies, assumptions, trivial=start, error=flow_error(path) * start)
 
 
@@ -211,7 +212,7 @@ def equal_kernel_speedup(problem: TransferProblem, times: ArrayLike) -> Bound:
     path, end = kernel_flow(problem, times), fixed_point(problem).outputs
     start = jnp.linalg.norm(problem.student(problem.x) - end)
     speed = (1 + problem.lam / a) * rates[0]
-    assumptions = (Assumption("all units have the same kernel", _spread(problem) < 1e-8),)
+    assumptions = Assumption("all units have the same kernel", _spread(problem) < 1e-8), followed("kernel flow", path)
     measured, error = jnp.linalg.norm(path.outputs - end[None, :], axis=1), flow_error(path) * problem.scale
     value = start * jnp.exp(-speed * times)
     return Bound("outputs from their limit", value, measured, assumptions, trivial=start, error=error)
@@ -394,9 +395,7 @@ def start_of_energy(problem):
 
 @eqx.filter_jit
 def _image_length(system, v):
-    """‖A v‖."""
-    features, outputs = system.forward(v)
-    return jnp.sqrt(jnp.sum(features**2) + jnp.sum(outputs**2))
+    return system.image_length(v)
 
 
 @eqx.filter_jit

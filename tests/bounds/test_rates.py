@@ -4,6 +4,7 @@ Most of them hold for every problem that they accept (λ > 0, an output that can
 argument breaks their hypothesis. Of these it is shown that they are crossed by what another problem does.
 """
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -161,6 +162,21 @@ def test_energy_decay_is_attained_when_the_labels_agree_with_their_teacher():
 def test_energy_decay_fails_with_singular_kernels():
     bound = bounds.energy_decay(random((6, 12, 4), "tanh"), (*TIMES, 1e6))
     assert not bound.met and not bound.holds and "not met" in str(bound)
+
+
+@pytest.mark.parametrize("bound", [bounds.energy_decay, bounds.equal_kernel_speedup])
+def test_bounds_say_where_the_flow_could_not_be_followed(bound, monkeypatch):
+    """Its error, however large, would make the bound hold: then an assumption is missed."""
+    problem = any_problem(0)
+    assert all(one.met for one in bound(problem, [0.1]).assumptions if "converged" in one.statement)
+    lost = eqx.tree_at(
+        lambda path: (path.error, path.converged),
+        kd.kernel_flow(problem, [0.1]),
+        (jnp.asarray(jnp.inf), jnp.asarray(False)),
+    )
+    monkeypatch.setattr("kdlib.bounds.rates.kernel_flow", lambda problem, times: lost)
+    found = bound(problem, [0.1])
+    assert not found.met and "kernel flow converged" in str(found)
 
 
 def test_equal_kernels_attain_their_rate():

@@ -27,17 +27,13 @@ WIDER = """() => [...document.querySelectorAll("body *")]
   .filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map((e) => e.outerHTML.slice(0, 120))"""
 
 
-EXPLORERS = """async () => {  // how many there are, once all of them live
-  const all = () => document.querySelectorAll(".kd-explorer").length;
-  const live = () => document.querySelectorAll(".kd-explorer-live").length;
-  while (live() < all()) await new Promise(requestAnimationFrame);
-  return all();
-}"""
+LIVE = """() => document.querySelectorAll(".kd-explorer-live").length
+  === document.querySelectorAll(".kd-explorer").length"""
 
 
 def read(tab):
     maths = tab.evaluate(MATHS)
-    tab.evaluate(EXPLORERS)
+    tab.wait_for_function(LIVE)
     assert tab.outside == []
     assert tab.complaints == []
     assert maths == {"unset": [], "wrong": []}
@@ -60,7 +56,7 @@ def test_a_page_reads_without_a_network(visit, page, width, theme, origin):
 
 def violations(tab):
     tab.evaluate("async () => await window.MathJax?.startup?.promise")
-    tab.evaluate(EXPLORERS)
+    tab.wait_for_function(LIVE)
     found = Axe().run(tab, options=WCAG).response["violations"]
     return [f"{v['id']}: {node['html'][:150]}" for v in found for node in v["nodes"]]
 
