@@ -176,7 +176,7 @@ def test_a_characteristic_matrix_holds_no_array_over_units_whole(shape, monkeypa
 
 
 def test_characteristic_values_that_do_not_add_up_are_reported(monkeypatch):
-    monkeypatch.setattr(characteristic, "_roots", lambda poles, columns: np.sort(poles))
+    monkeypatch.setattr(characteristic, "_roots", lambda poles, blocks, size: np.sort(poles))
     with pytest.warns(UserWarning, match="add up to"):
         kd.characteristic_values(many_units())
 

@@ -112,7 +112,8 @@ class Symbols(SphinxPostTransform):
 
     def run(self, **options):
         page = self.env.docname
-        if page not in {f"book/{chapter}" for chapter, _ in ledger.by_chapter(Path(self.env.srcdir))}:
+        chapters = {f"book/{chapter}" for chapter, _ in ledger.by_chapter(Path(self.env.srcdir))}
+        if page not in chapters or NOTATION not in self.env.found_docs:
             return
         places = symbols(page, Path(self.env.doc2path(NOTATION)).read_text(encoding="utf-8"))
         to_notation = self.app.builder.get_relative_uri(page, NOTATION)
