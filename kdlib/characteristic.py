@@ -97,10 +97,11 @@ def characteristic_values(problem: TransferProblem) -> jax.Array:
     Notes
     -----
     A value -μ is accurate to 1e-9 in 64-bit, 1e-5 in 32-bit, relative to :math:`\sqrt{\mu\,\lambda_{\max}(M)}` (at λ =
-    0 to λ_max): what is closer to a pole than 1e-10 is taken to be at it. About ten eigenvalue problems of size n for
-    each value: for ranks up to a thousand or so. The number of values is that of Sylvester's inertia counts beside each
-    pole. Each T(p) is gathered over blocks of units, and bordered by the poles within a thousandth of p, ν in number:
-    memory O(m·d·min(n, d) + (n + ν)²).
+    0 to λ_max): what is closer to a pole than 1e-10 is taken to be at it. A unit's singular values that spread beyond
+    what :func:`fixed_point` says may count as zero. About ten eigenvalue problems of size n for each value: for ranks
+    up to a thousand or so. The number of values is that of Sylvester's inertia counts beside each pole. Each T(p) is
+    gathered over blocks of units, and bordered by the poles within a thousandth of p, ν in number: memory
+    O(m·d·min(n, d) + (n + ν)²).
 
     References
     ----------

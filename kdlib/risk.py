@@ -314,9 +314,9 @@ def optimal_strength(
     Returns
     -------
     OptimalStrength
-        The risk is accurate to 1e-12 in 64-bit, 1e-5 in 32-bit, relative to the larger of ``carried`` and s²; λ to 1e-6
-        in 64-bit, 1e-4 in 32-bit, where the lowest point is deep enough to tell. It is the global minimum as far as the
-        grid can tell.
+        The risk is accurate to 1e-12 in 64-bit, 1e-5 in 32-bit, relative to the larger of ``carried`` and s², for
+        units' singular values within the spread of :func:`fixed_point`; λ to 1e-6 in 64-bit, 1e-4 in 32-bit, where the
+        lowest point is deep enough to tell. It is the global minimum as far as the grid can tell.
 
     Raises
     ------

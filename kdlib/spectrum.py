@@ -105,7 +105,7 @@ def decay_rates(problem: TransferProblem, k: int) -> jax.Array:
     O(m·d·(n + min(n, d))); memory O(m(n + d) + m·d·min(n, d)) and 2k + 32 vectors of size m·d. The residual ‖Mz - μz‖
     of each mode is a few roundings of λ_max(M): :func:`slow_modes` returns it. A rate μ is accurate to 1e-11 in 64-bit,
     1e-5 in 32-bit, relative to :math:`\sqrt{\mu\,\lambda_{\max}(M)}`, and at λ = 0 relative to λ_max: slow rates have
-    fewer digits.
+    fewer digits. A unit's singular values that spread beyond what :func:`fixed_point` says may count as zero.
 
     References
     ----------
@@ -153,7 +153,7 @@ def slow_modes(problem: TransferProblem, k: int) -> SlowModes:
     Notes
     -----
     A mode counts as visible where ‖Jz‖ is above 2e-12 (in 32-bit 6e-6) of its largest possible value, √λ_max(H̄). Rates
-    are accurate to 1e-11 in 64-bit, 1e-5 in 32-bit, as in :func:`decay_rates`.
+    are accurate to 1e-11 in 64-bit, 1e-5 in 32-bit, as in :func:`decay_rates`, within the same spread.
 
     References
     ----------

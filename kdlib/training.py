@@ -99,9 +99,7 @@ def gradient_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike |
     at = check_problem_and_inputs(problem, at)
     times = time_array(times, allow_inf=False)
     problem, order = _at_hand(problem), jnp.argsort(times)
-    # tolerances as arrays: a second value compiles nothing
-    tolerances = jnp.sqrt(jnp.finfo(times.dtype).eps) * jnp.asarray([0.1, 10.0], times.dtype)
-    fine, coarse = (_integrate(problem, times[order], at, tolerance) for tolerance in tolerances)
+    fine, coarse = (_integrate(problem, times[order], at, tolerance) for tolerance in tolerances(times.dtype))
     observed, weights, succeeded = fine
     (outputs, energies, movement), error = _as_asked(problem, order, observed, coarse[0])
     if is_concrete(succeeded) and not succeeded:
@@ -117,6 +115,11 @@ def gradient_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike |
         converged=succeeded,
         _end=_moved(problem, weights),
     )
+
+
+def tolerances(dtype):
+    """For the answer, and for the coarser one beside it; in an array, since a number would be compiled in."""
+    return jnp.sqrt(jnp.finfo(dtype).eps) * jnp.asarray([0.1, 10.0], dtype)
 
 
 @eqx.filter_jit

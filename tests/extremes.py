@@ -12,13 +12,21 @@ TWINS = {"repeated sample": 1.0, "opposite sample": -1.0}
 SINGLES = {"one unit": (1, 2, 3), "one sample": (3, 1, 2), "one dimension": (2, 3, 1)}
 CORNERS = (*STRENGTHS, *SCALES, *TWINS, "dead units", *SINGLES)
 
+# what makes a kernel H_k singular; so does a dimension less than the samples
+SINGULAR = (*TWINS, "dead units", "one dimension")
+
 # for the statements that have times; the limit is not a time of every route
-TIMES = (1e-12, 1e12)
+FAR_TIMES = (1e-12, 1e12)
 
 
 def corner_of(seed):
     """The corner for a seed, each in its turn; None for six seeds of seven."""
     return CORNERS[seed // 7 % len(CORNERS)] if seed % 7 == 6 else None
+
+
+def clock(problem):
+    """A unit of time for a problem that trains: as short as inputs are long, and as the teacher pulls hard."""
+    return 1 / (np.max(np.sum(np.square(problem.x), axis=1)) * max(1.0, float(problem.lam) / 100))
 
 
 def extreme(problem, seed, *, without=()):

@@ -311,3 +311,8 @@ def test_shapes_are_checked_under_jit_and_values_pass():
 def test_a_traced_strength_needs_a_teacher():
     with pytest.raises(ValueError, match="phi: expected the teacher's features"):
         jax.jit(lambda lam: problem(phi=None, lam=lam)().energy(NET))(0.0)
+
+
+def test_bounds_on_transfer_need_a_known_strength():
+    with pytest.raises(ValueError, match="problem: expected values that are known now"):
+        jax.jit(lambda lam: kd.bounds.small_transfer_rates(problem(lam=lam)()).value)(0.5)

@@ -83,15 +83,19 @@ def keys():
         yield shape, kind, lam
 
 
+def said_of(name):
+    return re.sub(r"\s+", " ", inspect.getdoc(getattr(kd, name.split(",")[0])) or "")
+
+
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("name", OF_PROBLEMS)
 def test_answers_to_problems_are_as_accurate_as_stated(name, dtype):
     *stated, measure = OF_PROBLEMS[name]
-    found = {}
+    found, limited = {}, "spread" in said_of(name)  # of singular values, beyond which the docstring promises nothing
     with jax.enable_x64(dtype is np.float64):
         for key in keys():
             problem = case(*key, dtype)
-            if problem.spread <= SPREAD[dtype]:
+            if not limited or problem.spread <= SPREAD[dtype]:
                 found |= {(*key, i): error for i, error in enumerate(measure(problem))}
     assert len(found) >= 24 and np.all(np.isfinite(list(found.values())))
     worst = max(found, key=lambda key: found[key])
@@ -107,13 +111,11 @@ def test_other_answers_are_as_accurate_as_stated(name, dtype):
     assert np.all(np.isfinite(errors)) and np.max(errors) <= stated[PRECISIONS.index(dtype)]
 
 
-@pytest.mark.parametrize("name", STATED)
+# of many modes it is said already; a count is right or wrong
+@pytest.mark.parametrize("name", [name for name in STATED if "many" not in name and name != "count_above"])
 def test_docstrings_say_so(name):
     numbers = [f"{number:.0e}".replace("e-0", "e-") for number in STATED[name][:2]]
-    if "many" in name or name == "count_above":  # said already; a count is right or wrong
-        return
-    text = re.sub(r"\s+", " ", inspect.getdoc(getattr(kd, name.split(",")[0])) or "")
-    assert re.search(rf"{numbers[0]}( of max\(‖y‖, ‖f\(0\)‖\))? in 64-bit, {numbers[1]} in 32-bit", text)
+    assert re.search(rf"{numbers[0]}( of max\(‖y‖, ‖f\(0\)‖\))? in 64-bit, {numbers[1]} in 32-bit", said_of(name))
 
 
 def test_no_function_is_left_out():

@@ -17,7 +17,7 @@ from kdlib.bounds.bound import Assumption, Bound, followed
 from kdlib.kernels import tangent_kernel
 from kdlib.network import Activation, activation_pair
 from kdlib.problem import TransferProblem
-from kdlib.training import gradient_flow
+from kdlib.training import gradient_flow, tolerances
 from kdlib.trajectory import check_problem_and_inputs
 from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
 
@@ -152,7 +152,7 @@ class Constants(eqx.Module):
                 lead=jnp.linalg.norm(problem.feature_gap, axis=1),
                 lam=lam,
                 trust=trust,
-                error=0.1 * jnp.sqrt(jnp.finfo(x.dtype).eps) * (1 + jnp.max(jnp.abs(student.weights))),
+                error=tolerances(x.dtype)[0] * (1 + jnp.max(jnp.abs(student.weights))),
             )
 
         # no weight vector moves by more than √(Δt), hence by more than the D_k(t) of the slopes met on that way

@@ -17,7 +17,7 @@ from kdlib.linear_system import LinearSystem, unit_factors
 from kdlib.problem import TransferProblem
 from kdlib.spectrum import decay_rates, slow_modes
 from kdlib.trajectory import kernel_flow
-from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
+from kdlib.validation import ArrayLike, known_now, real_array, time_array
 
 
 def slowest_rate(problem: TransferProblem) -> Bound:
@@ -323,9 +323,11 @@ def slow_amplitude(problem: TransferProblem) -> Bound:
 
 
 def _needs_transfer(problem):
-    if not isinstance(problem, TransferProblem) or not is_concrete(problem.lam) or float(problem.lam) == 0:
-        came = "lam=0" if isinstance(problem, TransferProblem) else type(problem).__name__
-        raise ValueError(f"problem: expected a TransferProblem with lam > 0; got {came}")
+    if not isinstance(problem, TransferProblem):
+        raise ValueError(f"problem: expected a TransferProblem with lam > 0; got {type(problem).__name__}")
+    known_now("problem", problem.lam, "since the statement is about λ > 0")
+    if float(problem.lam) == 0:
+        raise ValueError("problem: expected a TransferProblem with lam > 0; got lam=0")
 
 
 def _transfer(problem):

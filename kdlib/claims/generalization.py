@@ -218,7 +218,8 @@ def displacement_norm(problem):
 
     The library's features and bound, against least squares over all weights. λ = 0 is a broken hypothesis.
     """
-    dense, features, v = _least_squares_end(problem)
+    dense = _Dense.of(problem)
+    features, v = _least_squares_end(problem)
     point, bound = fixed_point(problem), _displacement_norm(problem)
     length = np.linalg.norm(v)
     from_features = np.linalg.norm(_carrying_weights(dense, np.asarray(point.features) - dense.start))

@@ -132,7 +132,9 @@ def flow_exists(problem, horizon, nudge):
     energies = np.asarray(flow.energies)
     nudged, _ = _scipy_flow(problem, horizon, first + np.asarray(nudge))
     reach = np.sqrt(horizon * max(energies[0] - energies[1], 0.0))
-    scale = np.max(np.abs(first)) + np.sqrt(horizon * energies[0])
+    # 1, unless the weights are of quite another size
+    largest = np.max(np.abs(first))
+    scale = np.clip(1.0, 1e-3 * largest, largest) + np.sqrt(horizon * energies[0])
     return Check.worst(
         Check.at_most("flow-exists", np.linalg.norm(weights - first), reach, 1e-6, scale, part="reach"),
         Check.compare("flow-exists", nudged, weights, 1e-4, scale, part="continuity"),
@@ -157,7 +159,7 @@ def time_unit(problem, factor, horizon):
     """
     scaled, _ = _scipy_flow(problem, horizon, factor=factor)
     ours = np.asarray(gradient_flow(problem, np.array([0.0, factor * horizon])).network.weights)
-    scale = np.max(np.abs(problem.student.weights)) + np.max(np.abs(ours))
+    scale = np.max(np.abs(problem.student.weights)) + min(1.0, np.max(np.abs(ours)))
     return Check.compare("time-unit", scaled, ours, 1e-6, scale)
 
 

@@ -34,7 +34,7 @@ def _graded(start, panels):
 
 _ONE_END, _HALF = _graded(1.0, 44), _graded(0.5, 90)
 # on (0, 1) with panels that halve towards both ends: nodes, how far each is from 1, weights
-_BOTH_ENDS = tuple(np.append(*parts) for parts in ((_HALF[0], 1 - _HALF[0]), (1 - _HALF[0], _HALF[0]), _HALF[1:] * 2))
+_BOTH_ENDS = tuple(map(np.concatenate, ((_HALF[0], 1 - _HALF[0]), (1 - _HALF[0], _HALF[0]), _HALF[1:] * 2)))
 
 
 def _kernels(dense):

@@ -4,6 +4,8 @@
 squares over all md weights at once, by NumPy, or the training of a real network.
 """
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
@@ -26,15 +28,9 @@ def _with_strength(problem, lam):
 def _least_squares_end(problem):
     """Features (m, n) and displacement (md,) at the least-norm minimiser of E over all weights at once."""
     dense = _Dense.of(problem)
-    # what no weights fit of the labels changes no minimiser, but in rounding it would meet 1/λ
-    left, sigma, _ = np.linalg.svd(dense.J, full_matrices=False)
-    left = left[:, sigma > _ROUNDING * sigma[0]]
-    g = np.append(dense.g[: dense.start.size], left @ (left.T @ dense.residual))
-    # rows of very different weight: QR with pivoting keeps the digits of the light ones, if the heavy ones come first
-    heavy_first = np.argsort(-np.linalg.norm(dense.A, axis=1))
-    smallest = _SMALLEST * min(1.0, np.sqrt(dense.lam)) if dense.lam > 0 else _SMALLEST
-    v = scipy.linalg.lstsq(dense.A[heavy_first], g[heavy_first], smallest, lapack_driver="gelsy")[0]
-    return dense, dense.start + (dense.L.T @ v).reshape(dense.start.shape), v
+    root = np.sqrt(dense.lam)
+    v = _shortest_fit(root * dense.L.T, root * dense.gap.ravel(), dense.J, dense.residual)
+    return dense.start + (dense.L.T @ v).reshape(dense.start.shape), v
 
 
 def _shortest_fit(rows, targets, J, residual):
@@ -46,10 +42,12 @@ def _shortest_fit(rows, targets, J, residual):
     kept = sigma > _ROUNDING * np.max(sigma, initial=0.0)
     A = np.concatenate([sigma[kept, None] * right[kept], rows])
     g = np.concatenate([left[:, kept].T @ residual, targets])
+    # rows of very different weight: QR with pivoting keeps the digits of the light ones, if the heavy ones come first
     heavy_first = np.argsort(-np.linalg.norm(A, axis=1))
     weight = np.linalg.norm(rows) / max(np.linalg.norm(A), 1e-300)
     smallest = _SMALLEST * weight if weight > 0 else _SMALLEST
-    return scipy.linalg.lstsq(A[heavy_first], g[heavy_first], smallest, lapack_driver="gelsy")[0]
+    solution: Any = scipy.linalg.lstsq(A[heavy_first], g[heavy_first], smallest, lapack_driver="gelsy")
+    return solution[0]
 
 
 def _gradients(net, x):
@@ -82,7 +80,8 @@ def _spectrum(mean):
 
 def _ends(label, problem, outputs, features, tolerance=1e-7):
     """Stated outputs and features, against least squares over all weights and against `fixed_point`."""
-    dense, end_features, _ = _least_squares_end(problem)
+    dense = _Dense.of(problem)
+    end_features, _ = _least_squares_end(problem)
     point = fixed_point(problem)
     scale = max(dense.feature_scale, np.linalg.norm(end_features))  # a fit of nearly dependent samples moves far
     return Check.worst(
@@ -167,7 +166,7 @@ def relative_capacity(problem):
     end, against the teacher's error plus the unlearnable features, and the two-sided bound on its length.
     """
     dense, _, mean, _ = _capacity(problem)
-    _, features, _ = _least_squares_end(problem)
+    features, _ = _least_squares_end(problem)
     error = dense.y - dense.b @ features
     unlearnable = np.asarray(fixed_point(problem).unlearnable)
     carried_error = dense.y - dense.b @ (dense.start + dense.gap) + dense.b @ unlearnable
@@ -190,7 +189,7 @@ def strong_transfer(problem):
     √a‖y - τ‖/λ.
     """
     dense, projectors, _, error = _capacity(problem)
-    _, features, _ = _least_squares_end(problem)
+    features, _ = _least_squares_end(problem)
     carried = dense.start + np.einsum("kij,kj->ki", projectors, dense.gap)
     a, size = np.sum(dense.b**2), np.linalg.norm(error)
     label, tolerance = "strong-transfer", 1e-7

@@ -10,6 +10,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 
 from kdlib.claims import Check
 from kdlib.krylov import continue_bidiagonalization, start_bidiagonalization
@@ -135,11 +136,23 @@ def _block_diagonal(blocks):
     return whole.reshape(m * rows, m * columns)
 
 
+def _exponential_flow(rate, force, start, times):
+    """Solve F' = -rate F + force by the exponential of the augmented matrix, and the number of the time.
+
+    At the latest time at which it keeps its digits: those are lost as time times norm grows.
+    """
+    at = int(np.argmax(np.where(times * np.linalg.norm(rate, 2) <= 1e3, times, -1.0)))
+    size = start.size
+    augmented = np.zeros((size + 1, size + 1))
+    augmented[:size, :size], augmented[:size, size] = -rate, force
+    return (scipy.linalg.expm(times[at] * augmented) @ np.append(start, 1.0))[:size], at
+
+
 def two_coordinates(problem, times, flow=kernel_flow):
     """The kernel flow is F' = -DCF + Ds in features and v' = c - Mv in weights (chapter *The linear system*).
 
-    Features by the exponential of DC, against outputs and weights of ``flow``. With F = F(0) + D^½ u the matrix DC
-    becomes the symmetric D^½ C D^½ = KᵀK, whose exponential keeps its digits where the norm times t is large.
+    Features by the exponential of DC, against outputs and weights of ``flow``; at late times, where it has lost its
+    digits, by that of the symmetric D^½ C D^½ = KᵀK, which DC becomes with F = F(0) + D^½ u.
 
     Parameters
     ----------
@@ -154,12 +167,15 @@ def two_coordinates(problem, times, flow=kernel_flow):
     K = np.concatenate([np.sqrt(dense.lam) * dense.root, spread @ dense.root])
     features = dense.start.ravel() + _singular_flow(*_decomposed(K), dense.g, times) @ dense.root
     features = features.reshape(-1, *dense.start.shape)
+    force = np.concatenate([b * dense.y for b in dense.b]) + dense.lam * (dense.gap + dense.start).ravel()
+    direct, at = _exponential_flow(dense.D @ dense.C(), dense.D @ force, dense.start.ravel(), times)
     trajectory = flow(problem, times)
     latest = int(np.argmax(times))
     moved = np.asarray(trajectory.network.weights - problem.student.weights)
     from_weights = dense.start + np.einsum("kdn,kd->kn", dense.blocks, moved)
     label, tolerance = "two-coordinates", 1e-8
     return Check.worst(
+        Check.compare(label, features[at].ravel(), direct, tolerance, dense.feature_scale, "exponential of DC"),
         Check.compare(label, trajectory.outputs, dense.b @ features, tolerance, dense.scale, "outputs"),
         Check.compare(label, from_weights, features[latest], tolerance, dense.feature_scale, "features from weights"),
     )
@@ -238,7 +254,8 @@ def golub_kahan_flow(problem, steps, times):
     """K bidiagonalisation steps give the gradient flow of E within the Krylov space (chapter *The linear system*).
 
     The library's recurrence, against a dense Galerkin projection: an orthonormal basis of
-    span{c, Mc, ..., M^{K-1} c} and the gradient flow of E within it, by a singular value decomposition.
+    span{c, Mc, ..., M^{K-1} c} and the gradient flow of E within it, by a singular value decomposition, and by the
+    exponential of M compressed to it where that keeps its digits.
 
     Parameters
     ----------
@@ -261,12 +278,14 @@ def golub_kahan_flow(problem, steps, times):
             new = new - basis @ (basis.T @ new)
         basis = np.column_stack([basis, new / np.linalg.norm(new)])
     v = _singular_flow(*_decomposed(dense.A @ basis), dense.g, times) @ basis.T
+    direct, at = _exponential_flow(basis.T @ M @ basis, basis.T @ c, np.zeros(steps), np.asarray(times, float))
 
     label, tolerance = "golub-kahan-flow", 1e-8
     start_energy = 0.5 * np.sum(dense.g**2)
     moved, reference = np.linalg.norm(coefficients, axis=1), np.linalg.norm(v, axis=1)
     dense_energies = 0.5 * np.sum((dense.g - v @ dense.A.T) ** 2, axis=1)
     return Check.worst(
+        Check.compare(label, v[at], basis @ direct, tolerance, reference.max(), "exponential of M"),
         Check.compare(label, outputs, v @ dense.J.T, tolerance, dense.scale, "outputs"),
         Check.compare(label, energies, dense_energies, tolerance, start_energy, "energies"),
         Check.compare(label, moved, reference, tolerance, part="movement"),

@@ -154,7 +154,7 @@ def same_outputs_other_features(problem):
     weights: equal outputs; the stated difference of the features; ‖v_feature‖² = ‖v_output‖² + ‖difference‖².
     """
     dense, label, tolerance = _Dense.of(problem), "same-outputs-other-features", 1e-7
-    _, taught, far = _least_squares_end(problem)
+    taught, far = _least_squares_end(problem)
     near, told = _least_squares(dense)
     f0, teacher = dense.b @ dense.start, _teacher(dense)
     # H_k H̄⁻¹ by solving, no eigenvalues involved
@@ -183,7 +183,7 @@ def feature_versus_output(problem):
     range; nearer to the teacher, farther from the labels. A teacher that cannot be carried is a broken hypothesis.
     """
     dense, _, mean, _ = _capacity(problem)
-    _, taught, _ = _least_squares_end(problem)
+    taught, _ = _least_squares_end(problem)
     _, told = _least_squares(dense)
     teacher, label, tolerance = _teacher(dense), "feature-versus-output", 1e-7
     apart = dense.y - teacher

@@ -6,12 +6,10 @@ import pytest
 import kdlib as kd
 from kdlib import claims
 from kdlib.claims import convergence as checkers
-from tests.extremes import TIMES as FAR_TIMES
-from tests.extremes import TWINS, extreme
+from tests.extremes import FAR_TIMES, TWINS, extreme
 
 ANY = ((1, 1, 1), (6, 3, 5), (5, 9, 3), (8, 4, 4))
 # corners in which a unit's kernel is singular
-SINGULAR = (*TWINS, "one dimension")
 SQUARE = ((1, 1, 1), (6, 3, 5), (8, 4, 4))
 TIMES = (0.0, 0.1, 1.0, 30.0, *FAR_TIMES)
 
@@ -24,7 +22,7 @@ def draw(seed, shapes=ANY, *, decades=(-4, 2), activation=None, repeated=True, e
     rng = np.random.default_rng(seed)
     m, n, d = shapes[seed % len(shapes)]
     signs = rng.choice([-1.0, 1.0], m) * rng.choice([1.0, 0.5], m)
-    if seed % 7 == 3 and m > 1:
+    if seed % 9 == 3 and m > 1:
         signs[0] = 0.0
     activation = ("tanh", "relu")[seed // 4 % 2] if activation is None else activation
     weights, x = rng.normal(size=(m, d)), rng.normal(size=(n, d))
@@ -75,7 +73,8 @@ def test_interlacing_needs_the_same_weights_forward_and_backward():
 @pytest.mark.claim("energy-decay")
 def test_energy_decay(cases, ledger):
     for seed in cases:
-        ledger(claims.energy_decay(draw(seed, SQUARE, activation="tanh", repeated=False, without=SINGULAR), TIMES))
+        problem = draw(seed, SQUARE, activation="tanh", repeated=False, without=(*TWINS, "one dimension"))
+        ledger(claims.energy_decay(problem, TIMES))
 
 
 @pytest.mark.counterexample("energy-decay")

@@ -90,7 +90,7 @@ def test_alignment_of_pi(cases, ledger):
         # short inputs come with weights of 1e6, which do not show how little they move
         student, x, y, rng = draw(seed, without=("dead units", "short inputs"))
         early = 10.0 ** rng.uniform(-2, 3)
-        late = np.inf if seed % 7 == 0 else early * 10.0 ** rng.uniform(0.01, 2)
+        late = np.inf if seed % 9 == 0 else early * 10.0 ** rng.uniform(0.01, 2)
         if not np.any(np.asarray(kd.tangent_kernel(student, x))):
             student = kd.TwoLayerNetwork(-student.weights, student.signs, student.activation)
         ledger(claims.alignment_of_pi(student, x, y, early, late))

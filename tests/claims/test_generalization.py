@@ -7,7 +7,6 @@ import pytest
 import kdlib as kd
 from kdlib import claims
 from kdlib.claims import generalization as checkers
-from kdlib.claims.linear_system import _Dense
 from tests.extremes import STRENGTHS, extreme
 
 SHAPES = ((1, 1, 1), (6, 3, 5), (5, 7, 3), (4, 2, 2))
@@ -18,7 +17,7 @@ def draw(seed, *, lam=None, without=()):
     rng = np.random.default_rng(seed)
     m, n, d = SHAPES[seed % len(SHAPES)]
     signs = rng.choice([-1.0, 1.0], m) * rng.choice([1.0, 0.5], m)
-    if seed % 7 == 3 and m > 1:
+    if seed % 9 == 3 and m > 1:
         signs[0] = 0.0
     student = kd.TwoLayerNetwork(rng.normal(size=(m, d)), signs, ("tanh", "relu")[seed // 4 % 2])
     x = rng.normal(size=(n, d))
@@ -133,7 +132,7 @@ def where_the_network_ends(problem):
     """What `_least_squares_end` returns, for the trained network: its kernels are not frozen."""
     end = kd.gradient_flow(problem, [30.0]).network
     v = np.asarray(end.weights - problem.student.weights).ravel()
-    return _Dense.of(problem), np.asarray(end.features(problem.x)), v
+    return np.asarray(end.features(problem.x)), v
 
 
 @pytest.mark.counterexample("displacement-norm")

@@ -7,7 +7,7 @@ import pytest
 import kdlib as kd
 from kdlib import claims
 from kdlib.claims import gradient_flow as checkers
-from tests.extremes import SINGLES, corner_of, extreme
+from tests.extremes import SINGLES, clock, corner_of, extreme
 
 # one activation for each shape, so that each compiles once
 STUDENTS = ((5, 4, 3, "tanh"), (3, 6, 2, "erf"), (1, 1, 1, "softplus"), (4, 3, 5, "relu"))
@@ -23,11 +23,6 @@ def draw(seed, *, smooth=False, largest=2):
     lam = 0.0 if seed % 5 == 4 else 10.0 ** rng.uniform(-3, largest)
     x, y, phi = rng.normal(size=(n, d)), rng.normal(size=n), rng.normal(size=(m, n))
     return extreme(kd.TransferProblem(student, x, y, phi, lam=lam), seed), rng
-
-
-def clock(problem):
-    """A unit of time for the problem: as short as inputs are long, and as the teacher pulls hard."""
-    return 1 / (np.max(np.sum(np.square(problem.x), axis=1)) * max(1.0, float(problem.lam) / 100))
 
 
 def sized(problem, rng):

@@ -7,12 +7,11 @@ import pytest
 import kdlib as kd
 from kdlib import claims
 from kdlib.claims import noisy_labels as checkers
-from tests.extremes import SCALES, TWINS, corner_of, extreme
+from tests.extremes import SCALES, SINGULAR, corner_of, extreme
 
 SQUARE = ((1, 1, 1), (6, 3, 5), (5, 4, 6))  # (m, n, d) with n ≤ d: every H_k invertible with tanh
 ANY = ((1, 1, 1), (6, 3, 5), (5, 9, 3))
 # corners in which a unit's kernel is singular
-SINGULAR = (*TWINS, "dead units", "one dimension")
 
 
 def draw(seed, shapes, *, lam=None, activation=None, without=()):

@@ -6,8 +6,7 @@ import pytest
 import kdlib as kd
 from kdlib import claims
 from kdlib.claims import spectra as checkers
-from tests.extremes import STRENGTHS, corner_of, extreme
-from tests.extremes import TIMES as FAR_TIMES
+from tests.extremes import FAR_TIMES, STRENGTHS, corner_of, extreme
 
 SHAPES = ((1, 1, 1), (6, 3, 5), (5, 8, 3))
 
@@ -40,7 +39,8 @@ def rng_of(seed):
 @pytest.mark.claim("mode-decay")
 def test_mode_decay(cases, ledger):
     for seed in cases:
-        times = np.append(10.0 ** rng_of(seed).uniform(-2, 3, size=3), FAR_TIMES)
+        # labels and PI are seen at the latest time: half of the problems are seen before they have come to rest
+        times = np.append(10.0 ** rng_of(seed).uniform(-2, 3, size=3), FAR_TIMES[: 1 + seed // 2 % 2])
         # rates of 1e12 at times of 1e12: the library warns that its outputs are known to 1e-5 there
         times = np.minimum(times, 1e3) if corner_of(seed) == "long inputs" else times
         ledger(claims.mode_decay(draw(seed), times))
@@ -115,8 +115,7 @@ def noise_case(seed, n):
 @pytest.mark.claim("filter-comparison")
 def test_filter_comparison(cases, ledger):
     for seed in cases:
-        # the dense traces of the Bayes risks would hold the rounding of t‖H̄‖ where inputs are long
-        problem = draw(seed, lam=0.0, without=(*STRENGTHS, "long inputs"))
+        problem = draw(seed, lam=0.0, without=STRENGTHS)
         time = 10.0 ** rng_of(seed).uniform(-2, 3)
         ledger(claims.filter_comparison(problem, *noise_case(seed, len(problem.x)), time))
 
