@@ -27,7 +27,13 @@ Is $a+b=b+a$ for all numbers?
   A second paragraph.
 :::
 """
-CHAPTER = f"""# A chapter
+CHAPTER = f"""---
+file_format: mystnb
+kernelspec:
+  name: python3
+---
+
+# A chapter
 
 By {{prf:ref}}`sum-rule` and {{eq}}`eq-sum`, a {{term}}`sum` is a sum.
 
@@ -43,6 +49,11 @@ $$ (eq-sum)
 
 ```{{prf:proof}}
 By *inspection* of {{doc}}`words`.
+```
+
+```{{code-cell}} ipython3
+:tags: [claim-sum-rule]
+claims.sum_rule(1, 2).require()
 ```
 
 {QUIZ}
@@ -79,7 +90,7 @@ orphan: true
 """
 
 
-def build(root, builder="html", **pages):
+def build(root, builder="html", extensions=(), **pages):
     """Build the pages; returns the output folder and what Sphinx complained about."""
     book = root / "book"
     book.mkdir(exist_ok=True)
@@ -87,8 +98,10 @@ def build(root, builder="html", **pages):
         (book / f"{name}.md").write_text(text)
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/chapter\nchapters:\n- file: book/words\n")
     settings = {
-        "extensions": ["myst_nb", "sphinx_proof", "tools.quiz", "tools.reading"],
+        "extensions": ["myst_nb", "sphinx_proof", "tools.quiz", "tools.reading", *extensions],
         "myst_enable_extensions": ["attrs_inline", "colon_fence", "dollarmath", "tasklist"],
+        "nb_execution_mode": "off",
+        "suppress_warnings": ["myst-nb.lexer"],
         "root_doc": "book/chapter",
     }
     complaints, out = io.StringIO(), root / builder
@@ -142,6 +155,24 @@ def test_a_symbol_leads_to_its_row_where_it_is_first_used_by_itself(chapter):
         (r"\(c\)", "notation.html#symbol-summand"),
         (r"\(m\)", "notation.html#symbol-width"),
         (r"\(S_k\)", "notation.html#symbol-both"),
+    ]
+
+
+def test_a_statement_leads_to_its_check(tmp_path, chapter):
+    """To the cell on its page, and, once it was swept, to its row and to the code."""
+    said, cell = chapter.select_one("#sum-rule .checked"), chapter.select_one(".cell")
+    assert said.get_text() == "Checked on this page"
+    assert said.a["href"] == f"#{cell['id']}" and "claims.sum_rule" in cell.get_text()
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book/claims.json").write_text('{"sum-rule": {"cases": 10000}}')
+    checks = "---\norphan: true\n---\n\n# Checks\n\n```{py:function} kdlib.claims.chapter.sum_rule(a, b)\n```\n"
+    out, complaints = build(tmp_path, claims="---\norphan: true\n---\n\n# Claims\n", checks=checks)
+    assert complaints == ""
+    said = BeautifulSoup((out / "book/chapter.html").read_text(), "html.parser").select_one("#sum-rule .checked")
+    assert said.get_text() == "Checked on this page and in 10,000 problems by sum_rule"
+    assert [link["href"] for link in said.select("a")][1:] == [
+        "claims.html#swept-sum-rule",
+        "checks.html#kdlib.claims.chapter.sum_rule",
     ]
 
 
@@ -211,7 +242,8 @@ def test_links_can_show_what_they_lead_to(definitions):
     entries = definitions["chapter.html"] | definitions["words.html"] | definitions["notation.html"]
     theorem = entries["sum-rule"]
     assert theorem.p.get_text() == "Theorem 1  (Sums commute)" and theorem.p["class"] == ["definition-title"]
-    assert "For all" in theorem.get_text() and "a + b = b + a." in entries["equation-eq-sum"].get_text()
+    assert "For all" in theorem.get_text() and "Checked" not in theorem.get_text()
+    assert "a + b = b + a." in entries["equation-eq-sum"].get_text()
     assert [p.get_text() for p in entries["term-sum"].select("p")] == [
         "sum",
         r"What \(+\) gives. It is A chapter’s subject.",

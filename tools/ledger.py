@@ -173,7 +173,7 @@ def table(root=ROOT):
     for label, row in entries:
         title, file = row["title"].replace("|", "\\|"), Path(row["test"].split("::")[0]).name
         lines.append(
-            f"| {{prf:ref}}`{label}` | {title} | {{doc}}`{row['chapter']}` | {row['cases']} "
+            f"| {{prf:ref}}`{label}` | {title} | {{doc}}`{row['chapter']}` | [{row['cases']}]{{#swept-{label}}} "
             f"| {_readable(row['worst_margin'])} | `{file}` |"
         )
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """Reading aids that the build makes from what the chapters say already: proofs that fold, places where lines may break,
-symbols that lead to the notation table, the index of statements, and the definitions that a link shows.
+symbols that lead to the notation table, statements that lead to their checks, the index of statements, and the
+definitions that a link shows.
 
 The definitions of a page stand beside it in `<page>.definitions.js`, a script that hands them to
 `book/_static/reading.js`. The first link that asks for one loads it; a script works from a file too, where a page may
@@ -14,6 +15,7 @@ from typing import Any
 from bs4 import BeautifulSoup, Tag
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
@@ -131,6 +133,38 @@ def _in_a_title_or_link(node):
     return False
 
 
+# Statements and their checks ------------------------------------------------------------------------------------------
+
+CLAIMS = "book/claims"
+
+
+class Checks(SphinxPostTransform):
+    """Under a statement: the cell that asserts it, the random problems that it held in, and the code that checks it."""
+
+    default_priority = 5  # before references are resolved
+    formats = ("html",)
+
+    def run(self, **options):
+        root, page = Path(self.env.srcdir), self.env.docname
+        modules, rows = {one.label: one.module for one in ledger.statements(root)}, ledger.rows(root)
+        boxes = {box["label"]: box for box in self.document.findall(nodes.Element) if box.get("label") in modules}
+        for cell in self.document.findall(nodes.container):
+            for label in (name.removeprefix("tag_claim-") for name in cell["classes"]):
+                if label not in boxes:
+                    continue
+                cell["ids"].append(f"check-{label}")
+                said = nodes.paragraph("", "Checked ", classes=["checked"])
+                said += nodes.reference("", "on this page", refid=f"check-{label}", internal=True)
+                if label in rows:
+                    there = f"{self.app.builder.get_relative_uri(page, CLAIMS)}#swept-{label}"
+                    problems = nodes.reference("", f"{rows[label]['cases']:,} problems", refuri=there, internal=True)
+                    name = label.replace("-", "_")
+                    code = addnodes.pending_xref("", nodes.literal("", name), refdomain="py", reftype="func")
+                    code.update_all_atts({"refdoc": page, "reftarget": f"kdlib.claims.{modules[label]}.{name}"})
+                    said += [nodes.Text(" and in "), problems, nodes.Text(" by "), code]
+                boxes[label] += said
+
+
 # The index of statements ----------------------------------------------------------------------------------------------
 
 
@@ -161,6 +195,8 @@ def definitions(body: str) -> dict[str, str]:
         title = statement.select_one(".admonition-title")
         if title:
             title["class"] = "definition-title"
+        for check in statement.select(".checked"):
+            check.decompose()
         found[statement["id"]] = _inside(statement)
     for equation in soup.select('div.math[id^="equation-"]'):
         found[equation["id"]] = _inside(equation, keep=True)
@@ -218,6 +254,7 @@ def write_definitions(app: Sphinx, pagename: str, templatename: str, context: di
 def setup(app: Sphinx):
     app.add_node(proof_node, override=True, html=(visit_proof, depart_proof), latex=(leave_as_it_is, leave_as_it_is))
     app.add_post_transform(Symbols)
+    app.add_post_transform(Checks)
     app.add_post_transform(Punctuation)
     app.add_post_transform(Names)
     app.add_directive("statement-index", StatementIndex)

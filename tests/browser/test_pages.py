@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-PAGES = sorted(parse_toc_yaml(Path(__file__).parents[2] / "_toc.yml"))
+PAGES = [*sorted(parse_toc_yaml(Path(__file__).parents[2] / "_toc.yml")), "search"]
 THEMES = ("light", "dark")
 WIDTHS = (320, 1280)
 WCAG = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "resultTypes": ["violations"]}
@@ -76,3 +76,18 @@ def test_every_page_meets_wcag_22_aa(visit, page, width):
             tab.emulate_media(color_scheme=theme)
             tab.wait_for_selector(f"html[data-theme={theme}]", state="attached")
             assert violations(tab) == [], theme
+
+
+MOVING = """() => [...document.querySelectorAll("*")].filter((e) => {
+  const style = getComputedStyle(e);
+  return style.transitionDuration.split(", ").some((time) => time !== "0s") || style.animationName !== "none"
+    || style.scrollBehavior === "smooth";
+}).map((e) => e.outerHTML.slice(0, 120))"""
+
+
+def test_nothing_moves_for_those_who_ask_for_rest(visit):
+    with visit("book/limit") as tab:
+        tab.wait_for_function(LIVE)
+        assert tab.evaluate(MOVING) != []  # the theme's buttons fade
+        tab.emulate_media(reduced_motion="reduce")
+        assert tab.evaluate(MOVING) == []

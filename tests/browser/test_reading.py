@@ -3,6 +3,7 @@
 from urllib.parse import quote
 
 import pytest
+from bs4 import BeautifulSoup
 
 from tests.browser.test_pages import PAGES, THEMES, violations
 from tools import ledger
@@ -285,6 +286,18 @@ def test_quizzes_and_glossary_meet_wcag_22_aa(visit, theme):
                 answer.click()
             assert violations(tab) == []
             assert fits(tab)
+
+
+def test_every_statement_leads_to_its_check(book):
+    """To the cell that runs it on its page, to the outcome of the sweep and to the code."""
+    names = (*CHAPTERS, "claims", "api-claims")
+    pages = {name: BeautifulSoup((book / f"book/{name}.html").read_text(), "html.parser") for name in names}
+    for one in EVERY:
+        page, row = pages[one.chapter], ledger.rows()[one.label]
+        cell, swept, checker = (a["href"].partition("#") for a in page.find(id=one.label).select(".checked a"))
+        assert one.checker in page.find(id=cell[2]).get_text()
+        assert swept[0] == "claims.html" and pages["claims"].find(id=swept[2]).get_text() == str(row["cases"])
+        assert checker[0] == "api-claims.html" and one.checker in pages["api-claims"].find(id=checker[2]).get_text()
 
 
 def test_the_glossary_lists_every_statement_and_leads_to_the_notation_and_back(visit):
