@@ -127,7 +127,7 @@ def noise_variance(problem: TransferProblem, noise: float | jax.Array) -> Bound:
     Parameters
     ----------
     problem : TransferProblem
-        Its labels and its teacher play no role.
+        Its labels play no role, nor does its teacher, which must not have been trained on them.
     noise : float
         Standard deviation s of the label noise.
 
