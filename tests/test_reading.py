@@ -20,7 +20,7 @@ Is $a+b=b+a$ for all numbers?
 - [ ] Only for whole ones.
 
   Tempting, as these are what one tries.
-- [x] $a$ and $b$ may be any numbers.
+- [x] $a$ and $b$ may be any numbers, as $e$.
 
   See {prf:ref}`sum-rule`.
 
@@ -85,6 +85,7 @@ orphan: true
 | [$+$]{#symbol-sum} | `__add__all` | | adds *two* numbers | {doc}`A chapter <chapter>` |
 | $n$, [$m$]{#symbol-width} | | | as many as | {doc}`words` |
 | [$c$]{#symbol-summand} | | | adds | {doc}`A chapter <chapter>` |
+| [$e$]{#symbol-number} | | | in an answer to a question | {doc}`A chapter <chapter>` |
 | [$d$]{#symbol-other} | | | elsewhere | {doc}`The words <words>` |
 | [$S_k = a + b$]{#symbol-both} | | | a sum | {doc}`The words <words>` |
 """
@@ -149,7 +150,10 @@ def test_a_formula_keeps_its_punctuation(chapter):
 
 
 def test_a_symbol_leads_to_its_row_where_it_is_first_used_by_itself(chapter):
-    """A single letter in the chapters of its row only, but m in all; not in a longer formula, nor a second time."""
+    """A single letter in the chapters of its row only, but m in all.
+
+    Not in a longer formula, nor a second time, nor in an answer, which is itself a thing to click.
+    """
     links = [(link.get_text(), link["href"]) for link in chapter.select("a.symbol")]
     assert links == [
         (r"\(c\)", "notation.html#symbol-summand"),

@@ -22,6 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx_proof.nodes import proof_node
 
 from tools import ledger
+from tools.quiz import quiz_choice
 
 # Proofs that fold -----------------------------------------------------------------------------------------------------
 
@@ -128,7 +129,7 @@ class Symbols(SphinxPostTransform):
 
 def _in_a_title_or_link(node):
     while node := node.parent:
-        if isinstance(node, nodes.title | nodes.reference | nodes.caption | nodes.term):
+        if isinstance(node, nodes.title | nodes.reference | nodes.caption | nodes.term | quiz_choice):
             return True
     return False
 

@@ -71,9 +71,9 @@ def test_a_sample_meets_wcag_22_aa(visit, page):
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_meets_wcag_22_aa(visit, page, width):
-    with visit(page, width=width) as tab:
+    with visit(page, width=width, reduced_motion="reduce") as tab:  # no colour between two themes
         for theme in THEMES:
-            tab.emulate_media(color_scheme=theme)
+            tab.emulate_media(color_scheme=theme, reduced_motion="reduce")
             tab.wait_for_selector(f"html[data-theme={theme}]", state="attached")
             assert violations(tab) == [], theme
 
