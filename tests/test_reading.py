@@ -51,6 +51,12 @@ $$ (eq-sum)
 By *inspection* of {{doc}}`words`.
 ```
 
+## Sum rule
+
+```{{prf:proof}}
+Again.
+```
+
 ```{{code-cell}} ipython3
 :tags: [claim-sum-rule]
 claims.sum_rule(1, 2).require()
@@ -178,6 +184,14 @@ def test_a_statement_leads_to_its_check(tmp_path, chapter):
         "claims.html#swept-sum-rule",
         "checks.html#kdlib.claims.chapter.sum_rule",
     ]
+
+
+def test_no_name_stands_for_two_places(chapter):
+    names = [element["id"] for element in chapter.select("[id]")]
+    assert len(names) == len(set(names))
+    assert chapter.find(id="sum-rule")["class"][0] == "proof"
+    assert chapter.find(id="section-sum-rule").h2
+    assert chapter.select_one('.bd-toc a[href="#section-sum-rule"], a.headerlink[href="#section-sum-rule"]')
 
 
 def test_a_name_in_a_table_breaks_behind_underscores_only(built):

@@ -17,6 +17,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx_proof.nodes import proof_node
@@ -134,6 +135,33 @@ def _in_a_title_or_link(node):
     return False
 
 
+# Places ---------------------------------------------------------------------------------------------------------------
+
+REPEATED = {"proof", "proof-content", "exercise-content", "solution-content"}  # what the extensions call every one
+
+
+class Places(SphinxTransform):
+    """A title gives way to a statement whose label reads like it: a link to the one must not lead to the other."""
+
+    default_priority = 400
+
+    def apply(self, **options):
+        labels = {box["label"] for box in self.document.findall(nodes.Element) if box.get("label")}
+        for section in self.document.findall(nodes.section):
+            section["ids"] = [f"section-{name}" if name in labels else name for name in section["ids"]]
+
+
+class Nameless(SphinxPostTransform):
+    """Parts that all have the same name have none."""
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self, **options):
+        for element in self.document.findall(nodes.Element):
+            element["ids"] = [name for name in element["ids"] if name not in REPEATED]
+
+
 # Statements and their checks ------------------------------------------------------------------------------------------
 
 CLAIMS = "book/claims"
@@ -192,7 +220,7 @@ def definitions(body: str) -> dict[str, str]:
     """What can be shown of a page, by the identifiers that links use."""
     soup = BeautifulSoup(body, "html.parser")
     found = {}
-    for statement in soup.select("div.proof[id]:not([id=proof]), div.exercise[id]"):
+    for statement in soup.select("div.proof[id], div.exercise[id]"):
         title = statement.select_one(".admonition-title")
         if title:
             title["class"] = "definition-title"
@@ -254,6 +282,8 @@ def write_definitions(app: Sphinx, pagename: str, templatename: str, context: di
 
 def setup(app: Sphinx):
     app.add_node(proof_node, override=True, html=(visit_proof, depart_proof), latex=(leave_as_it_is, leave_as_it_is))
+    app.add_transform(Places)
+    app.add_post_transform(Nameless)
     app.add_post_transform(Symbols)
     app.add_post_transform(Checks)
     app.add_post_transform(Punctuation)

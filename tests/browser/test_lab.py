@@ -79,13 +79,10 @@ def test_an_explorer_is_live_in_jupyterlab(browser, lab):
     tab.goto(f"{lab}/lab/tree/chapter.md")
     cell = tab.locator(".jp-CodeCell")
     cell.first.wait_for(timeout=120_000)  # as a notebook, not as text
+    tab.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=120_000)  # its kernel is there
     cell.first.locator(".cm-content").click()
     tab.keyboard.press("Shift+Enter")
-    offered, live = tab.locator(".jp-Dialog .jp-mod-accept"), tab.locator(".kd-explorer-live")
-    offered.or_(live).first.wait_for(timeout=120_000)
-    if offered.is_visible():  # it asks which kernel, unless it was quick to know
-        offered.click()
-    live.wait_for(timeout=120_000)
+    tab.locator(".kd-explorer-live").wait_for(timeout=120_000)
     strength = sliders(tab)[0]
 
     # a key moves it, and what it says becomes kdlib's own sentence for a value between those of the table

@@ -292,6 +292,9 @@ def test_every_statement_leads_to_its_check(book):
     """To the cell that runs it on its page, to the outcome of the sweep and to the code."""
     names = (*CHAPTERS, "claims", "api-claims")
     pages = {name: BeautifulSoup((book / f"book/{name}.html").read_text(), "html.parser") for name in names}
+    for page in pages.values():
+        places = [element["id"] for element in page.select("[id]")]
+        assert len(places) == len(set(places))
     for one in EVERY:
         page, row = pages[one.chapter], ledger.rows()[one.label]
         cell, swept, checker = (a["href"].partition("#") for a in page.find(id=one.label).select(".checked a"))
