@@ -260,11 +260,11 @@ def test_the_table_follows_the_book(verified):
     rows["double-half"]["worst_margin"] = None
     books.write(rows, verified)
     assert books.table(verified).splitlines()[2:] == [
-        "| {prf:ref}`sum-rule` | Sum rule | {doc}`sums` | 1 | 2 | `test_sums.py` |",
-        "| {prf:ref}`double-half` | Nested | {doc}`sums` | 1 | no error | `test_sums.py` |",
+        "| {prf:ref}`sum-rule` | Sum rule | {doc}`sums` | [1]{#swept-sum-rule} | 2 | `test_sums.py` |",
+        "| {prf:ref}`double-half` | Nested | {doc}`sums` | [1]{#swept-double-half} | no error | `test_sums.py` |",
         (
-            r"| {prf:ref}`difference-rule` | What $\|x\|$ is | {doc}`addition` | 7 | $1.2 \cdot 10^{5}$ "
-            "| `test_sums.py` |"
+            r"| {prf:ref}`difference-rule` | What $\|x\|$ is | {doc}`addition` | [7]{#swept-difference-rule} "
+            r"| $1.2 \cdot 10^{5}$ | `test_sums.py` |"
         ),
     ]
 
