@@ -122,13 +122,13 @@ class Symbols(SphinxPostTransform):
         places = symbols(page, Path(self.env.doc2path(NOTATION)).read_text(encoding="utf-8"))
         to_notation = self.app.builder.get_relative_uri(page, NOTATION)
         for formula in list(self.document.findall(nodes.math)):
-            if formula.astext() in places and not _in_a_title_or_link(formula):
+            if formula.astext() in places and not _in_a_title_or_a_thing_to_click(formula):
                 address = f"{to_notation}#{places.pop(formula.astext())}"
                 link = nodes.reference("", "", formula.deepcopy(), refuri=address, internal=True, classes=["symbol"])
                 formula.replace_self(link)
 
 
-def _in_a_title_or_link(node):
+def _in_a_title_or_a_thing_to_click(node):
     while node := node.parent:
         if isinstance(node, nodes.title | nodes.reference | nodes.caption | nodes.term | quiz_choice):
             return True
@@ -175,8 +175,8 @@ class Checks(SphinxPostTransform):
 
     def run(self, **options):
         root, page = Path(self.env.srcdir), self.env.docname
-        modules, rows = {one.label: one.module for one in ledger.statements(root)}, ledger.rows(root)
-        boxes = {box["label"]: box for box in self.document.findall(nodes.Element) if box.get("label") in modules}
+        statements, rows = {one.label: one for one in ledger.statements(root)}, ledger.rows(root)
+        boxes = {box["label"]: box for box in self.document.findall(nodes.Element) if box.get("label") in statements}
         for cell in self.document.findall(nodes.container):
             for label in (name.removeprefix("tag_claim-") for name in cell["classes"]):
                 if label not in boxes:
@@ -187,9 +187,9 @@ class Checks(SphinxPostTransform):
                 if label in rows:
                     there = f"{self.app.builder.get_relative_uri(page, CLAIMS)}#swept-{label}"
                     problems = nodes.reference("", f"{rows[label]['cases']:,} problems", refuri=there, internal=True)
-                    name = label.replace("-", "_")
-                    code = addnodes.pending_xref("", nodes.literal("", name), refdomain="py", reftype="func")
-                    code.update_all_atts({"refdoc": page, "reftarget": f"kdlib.claims.{modules[label]}.{name}"})
+                    one = statements[label]
+                    code = addnodes.pending_xref("", nodes.literal("", one.checker), refdomain="py", reftype="func")
+                    code.update_all_atts({"refdoc": page, "reftarget": f"kdlib.claims.{one.module}.{one.checker}"})
                     said += [nodes.Text(" and in "), problems, nodes.Text(" by "), code]
                 boxes[label] += said
 

@@ -9,7 +9,6 @@ from kdlib.claims import convergence as checkers
 from tests.extremes import FAR_TIMES, TWINS, extreme
 
 ANY = ((1, 1, 1), (6, 3, 5), (5, 9, 3), (8, 4, 4))
-# corners in which a unit's kernel is singular
 SQUARE = ((1, 1, 1), (6, 3, 5), (8, 4, 4))
 TIMES = (0.0, 0.1, 1.0, 30.0, *FAR_TIMES)
 

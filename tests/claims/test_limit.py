@@ -9,7 +9,6 @@ from kdlib import claims
 from kdlib.claims import limit as checkers
 from tests.extremes import SINGLES, SINGULAR, STRENGTHS, clock, corner_of, extreme
 
-# corners in which a unit's kernel is singular
 SQUARE = ((1, 1, 1), (6, 3, 5), (8, 4, 4))
 ANY = ((1, 1, 1), (6, 3, 5), (5, 9, 3))
 

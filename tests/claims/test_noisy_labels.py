@@ -11,7 +11,6 @@ from tests.extremes import SCALES, SINGULAR, corner_of, extreme
 
 SQUARE = ((1, 1, 1), (6, 3, 5), (5, 4, 6))  # (m, n, d) with n ≤ d: every H_k invertible with tanh
 ANY = ((1, 1, 1), (6, 3, 5), (5, 9, 3))
-# corners in which a unit's kernel is singular
 
 
 def draw(seed, shapes, *, lam=None, activation=None, without=()):

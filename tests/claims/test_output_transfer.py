@@ -12,7 +12,6 @@ from tests.extremes import FAR_TIMES, SINGULAR, clock, corner_of, extreme
 
 SQUARE = ((1, 1, 1), (6, 3, 5), (8, 4, 4))
 ANY = ((1, 1, 1), (6, 3, 5), (5, 8, 3))
-# corners in which a unit's kernel is singular
 
 
 def draw(seed, shapes, *, lam=None, activation=None, unit=False, carried=False, without=()):

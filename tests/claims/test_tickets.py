@@ -9,7 +9,6 @@ from tests.extremes import SINGULAR, extreme
 
 SQUARE = ((2, 1, 1), (6, 3, 5), (5, 4, 4))
 ANY = ((2, 1, 1), (6, 3, 5), (5, 7, 3))
-# corners in which a unit's kernel is singular
 
 
 def draw(seed, shapes, *, lam=None, activation=None, equal=False, without=()):
