@@ -9,6 +9,7 @@ import pytest
 
 import kdlib as kd
 from kdlib.explorer import Grid
+from tests.browser.test_pages import in_both_themes
 
 PAGES = {f"book/{name.removesuffix('_explorer').replace('_', '-')}": name for name in kd.widgets.__all__}
 PAGES = {"book/index": "limit_explorer"} | {page: name for page, name in PAGES.items() if name.endswith("_explorer")}
@@ -106,8 +107,17 @@ def press_all(tab, page):
             before = after
 
 
-@pytest.mark.parametrize(("origin", "width", "theme"), [("http", 1280, "light"), ("file", 320, "dark")])
-@pytest.mark.parametrize("page", EXPLORERS)
+WAYS = [("http", 1280, "light"), ("file", 320, "dark")]
+SHORT = {("book/limit", *WAYS[0]), ("book/tickets", *WAYS[1])}
+
+
+@pytest.mark.parametrize(
+    ("page", "origin", "width", "theme"),
+    [
+        way if way in SHORT else pytest.param(*way, marks=pytest.mark.verify)
+        for way in ((page, *rest) for page in PAGES for rest in WAYS)
+    ],
+)
 def test_keys_move_the_drawing_and_the_numbers_stay_true(visit, page, origin, width, theme):
     with visit(page, origin=origin, width=width, theme=theme) as tab:
         press_all(tab, page)
@@ -116,11 +126,16 @@ def test_keys_move_the_drawing_and_the_numbers_stay_true(visit, page, origin, wi
 
 
 @pytest.mark.parametrize(
-    ("origin", "theme"), [("http", "light"), pytest.param("file", "dark", marks=pytest.mark.verify)]
+    ("origin", "width", "theme"),
+    [
+        ("http", 1280, "light"),
+        pytest.param("http", 320, "light", marks=pytest.mark.verify),
+        pytest.param("file", 1280, "dark", marks=pytest.mark.verify),
+    ],
 )
 @pytest.mark.parametrize("page", EXPLORERS)
-def test_the_mouse_drags_it(visit, page, origin, theme):
-    with visit(page, origin=origin, theme=theme) as tab:
+def test_the_mouse_drags_it(visit, page, origin, width, theme):
+    with visit(page, origin=origin, width=width, theme=theme) as tab:
         for slider in sliders(tab):
             slider.scroll_into_view_if_needed()
             box = slider.bounding_box()
@@ -155,7 +170,35 @@ def test_a_finger_moves_it_on_a_phone(visit, page):
             check_numbers(tab, page)
 
 
-@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("page", EXPLORERS)
+def test_a_finger_drags_it_and_the_page_stays(visit, page):
+    with visit(page, width=320, has_touch=True, is_mobile=True) as tab:
+        touch = tab.context.new_cdp_session(tab)
+
+        def send(kind, *points):
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]})
+            settle(tab)
+
+        for slider in sliders(tab):
+            slider.press("Home")
+            slider.scroll_into_view_if_needed()
+            box, scrolled = slider.bounding_box(), tab.evaluate("[scrollX, scrollY]")
+            way = [(box["x"] + share * box["width"], box["y"] + box["height"] / 2) for share in (0.02, 0.3, 0.6, 0.98)]
+            places, shapes = [], set()
+            send("touchStart", way[0])
+            for point in way:
+                send("touchMove", point)
+                places.append(float(slider.input_value()))
+                shapes.add(tuple(drawn(tab)))
+            send("touchEnd")
+            assert places == sorted(places)
+            assert len(shapes) == len(set(places)) > 1
+            assert places[-1] == float(slider.input_value())
+            assert tab.evaluate("[scrollX, scrollY]") == scrolled
+            check_numbers(tab, page)
+
+
+@pytest.mark.parametrize("width", [320, pytest.param(1280, marks=pytest.mark.verify)])
 @pytest.mark.parametrize("page", sampled("book/experiments"))  # its sentence and a label change their number of lines
 def test_what_follows_it_keeps_its_place(visit, page, width):
     """A longer sentence takes room once and keeps it: the page does not move to and fro under the slider."""
@@ -223,9 +266,9 @@ def test_it_says_what_it_is(visit, page):
 def test_colours_follow_the_theme(visit, page):
     role = next(layer["color"] for view in explorer(page)._spec["views"] for layer in view["layers"])
     strokes = {}
-    for theme in ("light", "dark"):
-        with visit(page, theme=theme) as tab:
-            sliders(tab)
+    with visit(page, reduced_motion="reduce") as tab:
+        sliders(tab)
+        for theme in in_both_themes(tab):
             path = tab.locator(".kd-view path[data-layer]").first
             strokes[theme] = path.evaluate("path => getComputedStyle(path).stroke")
             box = tab.locator(".output:has(> .kd-explorer)")  # the theme puts a light box behind outputs in the dark
