@@ -34,8 +34,9 @@ if TYPE_CHECKING:  # imported on first use, see below
         ridge_filter,
         spectral_fit,
     )
+    from kdlib.infinite_width import InfiniteWidthFlow, infinite_width_flow
     from kdlib.laplace import characteristic_matrix, laplace_flow, output_transform, resolvent
-    from kdlib.memory import InfiniteWidthFlow, infinite_width_flow, memory_flow, memory_kernel
+    from kdlib.memory import memory_flow, memory_kernel
     from kdlib.output_transfer import output_fixed_point, output_flow, output_gradient_flow, soft_label_problem
     from kdlib.posterior import Posterior, gaussian_posterior
     from kdlib.risk import OptimalStrength, Risk, inverse_variance_strength, noise_risk, optimal_strength
@@ -123,12 +124,12 @@ _HOME = {
     "early_stopping_filter": "filters",
     "ridge_filter": "filters",
     "spectral_fit": "filters",
+    "InfiniteWidthFlow": "infinite_width",
+    "infinite_width_flow": "infinite_width",
     "characteristic_matrix": "laplace",
     "laplace_flow": "laplace",
     "output_transform": "laplace",
     "resolvent": "laplace",
-    "InfiniteWidthFlow": "memory",
-    "infinite_width_flow": "memory",
     "memory_flow": "memory",
     "memory_kernel": "memory",
     "output_fixed_point": "output_transfer",

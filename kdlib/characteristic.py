@@ -16,7 +16,7 @@ import numpy as np
 
 from kdlib.kernels import rank_tolerance, tangent_kernel
 from kdlib.linear_system import LinearSystem, ShiftedInverse, sum_of_outer
-from kdlib.problem import TransferProblem
+from kdlib.problem import TransferProblem, check_problem
 from kdlib.validation import ArrayLike, known_now, non_negative
 
 # Entries of G, (n, rank), that are held at once where T(p) is gathered over units.
@@ -132,15 +132,9 @@ def characteristic_values(problem: TransferProblem) -> jax.Array:
     return -jnp.asarray(values, problem.x.dtype)
 
 
-def checked(problem):
-    if not isinstance(problem, TransferProblem):
-        raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
-    return problem
-
-
 def known(problem):
     """The problem, checked, of values that are known: traced ones say nothing about ranks."""
-    known_now("problem", checked(problem), "since they decide how many rates there are")
+    known_now("problem", check_problem(problem), "since they decide how many rates there are")
     return problem
 
 

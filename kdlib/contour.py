@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib.kernels import range_eigh
-from kdlib.linear_system import unit_factors
+from kdlib.limit import limit_of
+from kdlib.linear_system import after, unit_factors
+from kdlib.validation import is_concrete
 
 # At most so many complex numbers are held for the matrices T(s) of the times that are inverted together.
 _NUMBERS_AT_ONCE = 2**22
@@ -98,9 +100,40 @@ def _contour(nodes):
     return z, 2 * np.exp(z) * velocity / (1j * nodes * z)
 
 
-@eqx.filter_jit
 def invert(system, readout, times):
-    """Output changes, energies and lengths of v at positive finite times; errors; v at the latest of them."""
+    """Output changes, energies and lengths of v at times from 0 to ∞; errors; v at the latest of them."""
+    inside, forever, latest = (times > 0) & jnp.isfinite(times), jnp.isinf(times), jnp.argmax(times)
+    values, errors, end = _invert(system, readout, jnp.where(inside, times, 1.0))
+
+    def put(rows, others):
+        shaped = [jnp.reshape(rows, (-1, *[1] * (value.ndim - 1))) for value in values]
+        return tuple(jnp.where(*parts) for parts in zip(shaped, others, values, strict=True))
+
+    force, clock = system.adjoint(system.target), jnp.where(times == 0, times, 0.0)  # v = tc: the slope in t at 0
+    energy, square = system.problem.energy(system.problem.student), jnp.sum(force**2)
+    length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    start = clock[:, None] * readout(force)[None, :], energy - clock * square, clock * length
+    values, end = put(times == 0, start), jnp.where(times[latest] == 0, clock[latest] * force, end)
+    if not is_concrete(forever) or forever.any():
+        limit = limit_of(system.after(end))
+        # backwards the limit comes first, too
+        values, end = tuple(after(limit.displacement, part) for part in values), after(limit.displacement, end)
+        values = put(forever, at_limit(system.problem, limit, readout))
+        end = jnp.where(forever[latest], limit.displacement, end)
+    return values, jnp.where(inside, errors, 0.0), end
+
+
+@eqx.filter_jit
+def at_limit(problem, limit, readout):
+    """Output changes, energy and length of v_∞."""
+    transfer = 0.0 if problem.teacher is None else problem.lam * jnp.sum((problem.phi - limit.features) ** 2)
+    energy = (jnp.sum((problem.y - limit.outputs) ** 2) + transfer) / 2
+    return readout(limit.displacement), energy, jnp.linalg.norm(limit.displacement)
+
+
+@eqx.filter_jit
+def _invert(system, readout, times):
+    """The same at positive finite times."""
     n, dtype = system.x.shape[0], system.x.dtype
     nodes = 2 * round(np.log(1 / float(jnp.finfo(dtype).eps)) / 3)
     pairs = [_contour(nodes), _contour(nodes + 4)]

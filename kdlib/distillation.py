@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from kdlib.kernels import range_eigh
 from kdlib.limit import carried_error
 from kdlib.linear_system import LinearSystem, after, over_units, range_and_inverse
-from kdlib.problem import TransferProblem
-from kdlib.validation import is_concrete
+from kdlib.problem import TransferProblem, check_problem
+from kdlib.validation import is_concrete, positive_integer
 
 _REPLACED = ("teacher", "labels")
 
@@ -92,15 +92,13 @@ def self_distillation(problem: TransferProblem, rounds: int, *, replace: str = "
     [0.5   0.75  0.875]
     [0.5   0.25  0.125]
     """
-    if not isinstance(problem, TransferProblem):
-        raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
+    check_problem(problem)
     if is_concrete(problem.lam) and float(problem.lam) == 0:
         raise ValueError("problem: expected lam > 0, since without a teacher nothing is handed on; got lam = 0")
-    if isinstance(rounds, bool) or not hasattr(rounds, "__index__") or rounds.__index__() < 1:
-        raise ValueError(f"rounds: expected a positive integer; got {rounds!r}")
+    rounds = positive_integer("rounds", rounds)
     if replace not in _REPLACED:
         raise ValueError(f"replace: expected one of {', '.join(map(repr, _REPLACED))}; got {replace!r}")
-    return _run(problem, rounds.__index__(), replace)
+    return _run(problem, rounds, replace)
 
 
 @eqx.filter_jit

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib.contour import invert, output_pull, response, seen_directions, unit_force
-from kdlib.limit import limit_of
-from kdlib.linear_system import LinearSystem, Readout, after, over_units, truncated_svd, unit_factors
-from kdlib.problem import TransferProblem
+from kdlib.linear_system import LinearSystem, Readout, over_units, truncated_svd, unit_factors
+from kdlib.problem import TransferProblem, check_problem
 from kdlib.trajectory import Trajectory, check_problem_and_inputs
 from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
 
@@ -216,7 +215,8 @@ def laplace_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | 
     rounding that it amplifies grows like exp(0.17 N). A time costs 26 matrices T(s), m·n²·min(n, d) flops each, and
     their solutions, n³; the singular value decompositions of the units are shared by as many times as fit into 64 MB.
     The route never sees M's spectrum, and short and late times cost the same. Where ``converged``, outputs at finite
-    times are accurate to 1e-12 in 64-bit, 1e-4 in 32-bit, relative to max(‖y‖, ‖f(0)‖).
+    times are accurate to 1e-12 in 64-bit, 1e-4 in 32-bit, relative to max(‖y‖, ‖f(0)‖); those at ``at`` as
+    :attr:`TransferProblem.scale` says.
 
     References
     ----------
@@ -235,20 +235,7 @@ def laplace_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | 
     at = check_problem_and_inputs(problem, at)
     times = time_array(times, allow_inf=True)
     system, readout = LinearSystem.of(problem), Readout.of(problem.student, at)
-    inside = (times > 0) & jnp.isfinite(times)
-    (changes, energies, lengths), errors, end = invert(system, readout, jnp.where(inside, times, 1.0))
-    errors = jnp.where(inside, errors, 0.0)
-    for value, rows in ((jnp.zeros_like(end), times == 0), (None, jnp.isinf(times))):
-        if is_concrete(rows) and not rows.any():
-            continue
-        if value is None:
-            value = limit_of(system.after(end)).displacement
-            # backwards the limit comes first, too
-            changes, energies, lengths, end = (after(value, part) for part in (changes, energies, lengths, end))
-        change, energy, length = _readings(system, readout, value)
-        changes = jnp.where(rows[:, None], change[None, :], changes)
-        energies, lengths = jnp.where(rows, energy, energies), jnp.where(rows, length, lengths)
-        end = jnp.where(rows[jnp.argmax(times)], value, end)
+    (changes, energies, lengths), errors, end = invert(system, readout, times)
     dtype = system.x.dtype
     error = jnp.max(errors) / jnp.where(problem.scale > 0, problem.scale, 1.0)
     goal = 1e4 * float(jnp.finfo(dtype).eps)
@@ -271,8 +258,7 @@ def laplace_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | 
 
 def _laplace_point(problem, s):
     """``s`` as a real or complex scalar, or a `ValueError`."""
-    if not isinstance(problem, TransferProblem):
-        raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
+    check_problem(problem)
     s = s if isinstance(s, jax.Array) else np.asarray(s)
     if s.dtype.kind == "c":
         for part in (jnp.real(s), jnp.imag(s)):
@@ -385,10 +371,3 @@ def _woodbury(system, s, vector):
     matrix = _characteristic_matrix(system.after(first), s)
     pull = jnp.linalg.solve(matrix, system.outputs(first))
     return first - blocks(system.after(pull), system.output_adjoint(pull))
-
-
-def _readings(system, readout, v):
-    """Output changes, energy and length of v."""
-    features, outputs = system.forward(v)
-    energy = (jnp.sum((system.target[0] - features) ** 2) + jnp.sum((system.target[1] - outputs) ** 2)) / 2
-    return readout(v), energy, jnp.linalg.norm(v)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kdlib.kernels import range_eigh, tangent_kernel
 from kdlib.linear_system import LinearSystem, range_and_inverse, sum_of_outer
-from kdlib.problem import TransferProblem
+from kdlib.problem import TransferProblem, check_problem
 from kdlib.validation import is_concrete
 
 
@@ -96,9 +96,7 @@ def fixed_point(problem: TransferProblem) -> FixedPoint:
     >>> kd.fixed_point(problem).outputs.round(6).tolist()  # (y + λφ̄)/(1 + λ)
     [0.666667, 0.666667]
     """
-    if not isinstance(problem, TransferProblem):
-        raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
-    return limit_of(LinearSystem.of(problem))
+    return limit_of(LinearSystem.of(check_problem(problem)))
 
 
 def limit_of(system: LinearSystem) -> FixedPoint:

@@ -197,7 +197,8 @@ class LinearSystem(eqx.Module):
         """
         n, d = self.x.shape
         # devices of one CPU share one pool of threads, which their batches of factorizations could fill: one at a time
-        most = min(_UNITS_AT_ONCE, max(1, _ENTRIES_AT_ONCE // (n * d))) if self.devices == 1 else 1
+        shared = self.devices > 1 and jax.default_backend() == "cpu" and jax.local_device_count() > 1
+        most = 1 if shared else min(_UNITS_AT_ONCE, max(1, _ENTRIES_AT_ONCE // (n * d)))
 
         def scan(own):
             return _scan_batches(function, total, own, most)

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from kdlib.validation import ArrayLike, real_array
+from kdlib.validation import ArrayLike, positive_integer, random_key, real_array
 
 # a name, or an elementwise function
 Activation = str | Callable[[jax.Array], jax.Array]
@@ -120,20 +120,28 @@ class TwoLayerNetwork(eqx.Module):
         ValueError
             Unless key is a random key, width and dim are positive integers, and the activation is known.
         """
-        for name, size in (("width", width), ("dim", dim)):
-            if isinstance(size, bool) or not hasattr(size, "__index__") or size.__index__() < 1:
-                raise ValueError(f"{name}: expected a positive integer; got {size!r}")
+        width, dim = positive_integer("width", width), positive_integer("dim", dim)
         activation_pair(activation)
-        if not isinstance(key, jax.Array) or not (
-            key.dtype == jnp.uint32 or jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        ):
-            raise ValueError(f"key: expected a key such as jax.random.key(0); got {key!r}")
-        weight_key, sign_key = jax.random.split(key)
+        weight_key, sign_key = jax.random.split(random_key(key))
         weights = jax.random.normal(weight_key, (width, dim))
         return cls(weights, jax.random.rademacher(sign_key, (width,), dtype=weights.dtype), activation)
 
     def with_weights(self, weights: ArrayLike) -> "TwoLayerNetwork":
-        """Return the network with other trained weights, shape (m, d), and everything else the same."""
+        """Return the network with other trained weights, and everything else the same.
+
+        Parameters
+        ----------
+        weights : array, shape (m, d)
+
+        Returns
+        -------
+        TwoLayerNetwork
+
+        Raises
+        ------
+        ValueError
+            For weights of a wrong shape or with values that are not finite.
+        """
         return TwoLayerNetwork(
             real_array("weights", weights, (("m", self.width), ("d", self.dim))), self.signs, self.activation
         )
@@ -159,15 +167,63 @@ class TwoLayerNetwork(eqx.Module):
         return jnp.sum(self.output_weights**2)
 
     def features(self, x: ArrayLike) -> jax.Array:
-        r"""Return the hidden features :math:`f_k(x_i) = \sigma(w_k \cdot x_i)`, shape (m, n), for x of shape (n, d)."""
+        r"""Return the hidden features :math:`f_k(x_i) = \sigma(w_k \cdot x_i)`.
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+            Inputs, one row a sample.
+
+        Returns
+        -------
+        array, shape (m, n)
+            Row k is :math:`f_k`.
+
+        Raises
+        ------
+        ValueError
+            For inputs of a wrong shape or with values that are not finite.
+        """
         return _units(self.activation, 0, self.weights, _inputs(x, self.dim))
 
     def derivative(self, x: ArrayLike) -> jax.Array:
-        r"""Return :math:`\sigma'(w_k \cdot x_i)`, shape (m, n): row k is the diagonal of :math:`S_k`."""
+        r"""Return the slopes :math:`\sigma'(w_k \cdot x_i)`.
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+            Inputs, one row a sample.
+
+        Returns
+        -------
+        array, shape (m, n)
+            Row k is the diagonal of :math:`S_k`.
+
+        Raises
+        ------
+        ValueError
+            For inputs of a wrong shape or with values that are not finite.
+        """
         return _units(self.activation, 1, self.weights, _inputs(x, self.dim))
 
     def __call__(self, x: ArrayLike) -> jax.Array:
-        r"""Return the outputs :math:`f(x_i) = \sum_k b_k f_k(x_i)`, shape (n,), for x of shape (n, d)."""
+        r"""Return the outputs :math:`f(x_i) = \sum_k b_k f_k(x_i)`.
+
+        Parameters
+        ----------
+        x : array, shape (n, d)
+            Inputs, one row a sample.
+
+        Returns
+        -------
+        array, shape (n,)
+            In label units.
+
+        Raises
+        ------
+        ValueError
+            For inputs of a wrong shape or with values that are not finite.
+        """
         return self.output_weights @ self.features(x)
 
 

@@ -106,21 +106,32 @@ class TransferProblem(eqx.Module):
 
     @property
     def scale(self) -> jax.Array:
-        """max(‖y‖, ‖f(0)‖): every stated accuracy of a trajectory is relative to it."""
+        """max(‖y‖, ‖f(0)‖): every stated accuracy of a trajectory is relative to it.
+
+        Outputs at other inputs are as accurate relative to the largest of it and of ‖f(0)‖ and ‖f(t)‖ there, for units'
+        singular values within the spread of :func:`fixed_point`. But they see weights that the data do not: late, when
+        weak transfer moves these, they may err by ten more roundings over λ, and at the limit by more where units have
+        ranges that all but coincide.
+        """
         return jnp.maximum(jnp.linalg.norm(self.y), jnp.linalg.norm(self.student(self.x)))
 
     def energy(self, net: TwoLayerNetwork) -> jax.Array:
-        """Return E at the network ``net``, a scalar in squared label units.
+        """Return E, the energy, at the network ``net``.
 
         Parameters
         ----------
         net : TwoLayerNetwork
             Any network of the student's width, input dimension and output weights.
 
+        Returns
+        -------
+        array, scalar
+            In squared label units.
+
         Raises
         ------
         ValueError
-            If ``net`` is not a network of the student's width.
+            If ``net`` is not a network of the student's width and input dimension.
         """
         if not isinstance(net, TwoLayerNetwork) or net.weights.shape != self.student.weights.shape:
             came = f"one of weights {net.weights.shape}" if isinstance(net, TwoLayerNetwork) else type(net).__name__
@@ -129,3 +140,10 @@ class TransferProblem(eqx.Module):
         fit = jnp.sum((self.y - net.output_weights @ features) ** 2)
         transfer = 0.0 if phi is None else self.lam * jnp.sum((phi - features) ** 2)
         return (fit + transfer) / 2
+
+
+def check_problem(problem):
+    """The problem, or a `ValueError` where it is none."""
+    if not isinstance(problem, TransferProblem):
+        raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
+    return problem

@@ -16,7 +16,7 @@ from kdlib.filters import _modes, early_stopping_filter
 from kdlib.kernels import tangent_kernel
 from kdlib.network import TwoLayerNetwork
 from kdlib.problem import TransferProblem
-from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
+from kdlib.validation import ArrayLike, is_concrete, non_negative, positive_integer, random_key, real_array
 
 
 class KernelMachine(eqx.Module):
@@ -50,6 +50,16 @@ class KernelMachine(eqx.Module):
         ----------
         embedding : array, shape (m, rows)
             The z_k at the inputs in question.
+
+        Returns
+        -------
+        array, shape (rows,)
+            In label units.
+
+        Raises
+        ------
+        ValueError
+            For an embedding of a wrong shape or with values that are not finite.
         """
         z = real_array("embedding", embedding, (("m", self.coefficients.size), ("rows", None)))
         return self.coefficients @ z
@@ -157,13 +167,8 @@ def random_fourier_features(key: jax.Array, x: ArrayLike, count: int, *, bandwid
     [1.   0.22 0.22]
     """
     x = real_array("x", x, (("n", None), ("d", None)))
-    if isinstance(count, bool) or not hasattr(count, "__index__") or count.__index__() < 1:
-        raise ValueError(f"count: expected a positive integer; got {count!r}")
-    if not isinstance(key, jax.Array) or not (
-        key.dtype == jnp.uint32 or jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    ):
-        raise ValueError(f"key: expected a key such as jax.random.key(0); got {key!r}")
-    directions_key, phase_key = jax.random.split(key)
+    count = positive_integer("count", count)
+    directions_key, phase_key = jax.random.split(random_key(key))
     directions = jax.random.normal(directions_key, (count, x.shape[1]), x.dtype)
     phases = jax.random.uniform(phase_key, (count,), x.dtype, 0.0, 2 * jnp.pi)
     return jnp.sqrt(jnp.asarray(2.0, x.dtype)) * jnp.cos(

@@ -15,7 +15,7 @@ from jax.scipy.linalg import solve
 from kdlib.limit import fixed_point, inverse_on_range
 from kdlib.linear_system import LinearSystem, after, over_units, range_and_inverse
 from kdlib.network import TwoLayerNetwork
-from kdlib.problem import TransferProblem
+from kdlib.problem import TransferProblem, check_problem
 from kdlib.validation import ArrayLike, is_concrete, known_now, non_negative
 
 _OUTPUTS = ("keep", "rescale")
@@ -63,7 +63,7 @@ def ticket(problem: TransferProblem, units: ArrayLike, *, output: str = "keep") 
     0.50
     1.00
     """
-    problem, units = _check_problem(problem), _check_units(problem, units, "units")
+    problem, units = check_problem(problem), _check_units(problem, units, "units")
     factor = _factors(problem, np.array([units.size]), output)[0] * np.sqrt(units.size / problem.student.width)
     wide = problem.student
     narrow = TwoLayerNetwork(wide.weights[units], factor * wide.signs[units], wide.activation)
@@ -117,7 +117,7 @@ def ticket_losses(problem: TransferProblem, order: ArrayLike, *, output: str = "
     >>> print(kd.ticket_losses(problem, jnp.arange(4)))
     [0.6        0.33333333 0.14285714 0.        ]
     """
-    problem = _check_strength(_check_problem(problem))
+    problem = _check_strength(check_problem(problem))
     order = _check_units(problem, order, "order")
     factors = jnp.asarray(_factors(problem, np.arange(1, order.size + 1), output))
     return _losses(problem, fixed_point(problem).outputs, order, factors)
@@ -208,7 +208,7 @@ def lead_order(problem: TransferProblem) -> jax.Array:
     >>> print(kd.lead_order(problem))
     [1 2 0]
     """
-    problem = _check_problem(problem)
+    problem = check_problem(problem)
     lead = jnp.abs(problem.student.output_weights) * jnp.linalg.norm(problem.feature_gap, axis=1)
     return jnp.argsort(-lead)
 
@@ -256,19 +256,13 @@ def greedy_order(problem: TransferProblem, count: int | None = None, *, output: 
     >>> print(kd.greedy_order(problem, 2))
     [1 2]
     """
-    problem = _check_strength(_check_problem(problem))
+    problem = _check_strength(check_problem(problem))
     m = problem.student.width
     count = m if count is None else count
     if isinstance(count, bool) or not hasattr(count, "__index__") or not 1 <= int(count) <= m:
         raise ValueError(f"count: expected an integer from 1 to m={m}; got {count!r}")
     factors = jnp.asarray(_factors(problem, np.arange(1, int(count) + 1), output))
     return _greedy(problem, fixed_point(problem).outputs, factors)
-
-
-def _check_problem(problem):
-    if not isinstance(problem, TransferProblem):
-        raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
-    return problem
 
 
 def _check_strength(problem):

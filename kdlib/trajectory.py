@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdlib.contour import invert
+from kdlib.contour import at_limit, invert
 from kdlib.krylov import (
     CHUNK,
     GROWTH,
@@ -28,7 +28,7 @@ from kdlib.krylov import (
 from kdlib.limit import limit_of
 from kdlib.linear_system import LinearSystem, Readout, ShiftedInverse, after
 from kdlib.network import TwoLayerNetwork
-from kdlib.problem import TransferProblem
+from kdlib.problem import TransferProblem, check_problem
 from kdlib.validation import ArrayLike, is_concrete, real_array, time_array
 
 _MOST_EARLY_STEPS, _MOST_LATE_STEPS, _TRACED_STEPS = 256, 256, 128
@@ -83,27 +83,45 @@ class Trajectory(eqx.Module):
 class KrylovEnd(eqx.Module):
     """The latest weights of a Krylov run, by the coefficients of the basis that was not kept."""
 
-    student: TwoLayerNetwork
+    problem: TransferProblem
+    time: jax.Array
     origin: jax.Array
     operator: LinearSystem | ShiftedInverse
     readout: Callable[[jax.Array], jax.Array] | None
     coefficients: jax.Array
 
     def network(self):
-        if isinstance(self.operator, LinearSystem):
-            steps, (state, _) = bidiagonal_steps, start_bidiagonalization(self.operator)
-        else:
-            steps, (state, _) = tridiagonal_steps, start_tridiagonalization(self.origin)
-        # The same compiled chunks as in the first pass: it repeats bit for bit, lost orthogonality included.
-        for chunk in self.coefficients.reshape(-1, CHUNK):
-            state, *_ = steps((self.operator, chunk, self.readout), state)
-        return self.student.with_weights(self.student.weights + self.origin + state.sum)
+        displacement = _regenerated if is_concrete(*jax.tree.leaves(self)) else _regenerated_traced
+        student = self.problem.student
+        return student.with_weights(student.weights + displacement(self))
+
+
+def _regenerated(end):
+    """v at the latest time, by a second pass of the recurrence."""
+    if isinstance(end.operator, LinearSystem):
+        steps, (state, _) = bidiagonal_steps, start_bidiagonalization(end.operator)
+    else:
+        steps, (state, _) = tridiagonal_steps, start_tridiagonalization(end.origin)
+    # The same compiled chunks as in the first pass: it repeats bit for bit, lost orthogonality included.
+    for chunk in end.coefficients.reshape(-1, CHUNK):
+        state, *_ = steps((end.operator, chunk, end.readout), state)
+    return end.origin + state.sum
+
+
+_regenerated_traced = eqx.filter_custom_jvp(_regenerated)
+
+
+@_regenerated_traced.def_jvp
+def _regenerated_jvp(primals, tangents):
+    (end,), (moved,) = primals, tangents
+    v = _regenerated_traced(end)
+    smooth = functools.partial(_smooth_displacement, done=v)
+    return v, eqx.filter_jvp(smooth, (end.problem, end.time), (moved.problem, moved.time))[1]
 
 
 def check_problem_and_inputs(problem, at):
     """Return the inputs at which outputs are wanted, or raise `ValueError`."""
-    if not isinstance(problem, TransferProblem):
-        raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
+    check_problem(problem)
     return problem.x if at is None else real_array("at", at, (("rows", None), ("d", problem.student.dim)))
 
 
@@ -128,7 +146,7 @@ def kernel_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | N
     -------
     Trajectory
         Outputs to 1e-8 of max(‖y‖, ‖f(0)‖) in 64-bit, 1e-3 in 32-bit, where ``converged``; at ``inf`` as
-        :func:`fixed_point`.
+        :func:`fixed_point`; those at ``at`` as :attr:`TransferProblem.scale` says.
 
     Raises
     ------
@@ -147,8 +165,8 @@ def kernel_flow(problem: TransferProblem, times: ArrayLike, *, at: ArrayLike | N
     devices or processes, stay where they are: devices exchange their sums of outputs. A pole γ costs a factorization
     of O(m·n²·min(n, d)) flops, and serves a few decades of time. Under ``jit``, ``grad`` and ``vmap`` there is one
     Golub-Kahan run with the number of steps fixed beforehand; ``error`` then says what was reached. Derivatives of
-    outputs, energies and movement in λ, labels, features of the teacher and times go through the Laplace transform,
-    see :func:`laplace_flow`.
+    outputs, energies, movement and weights in λ, labels, features of the teacher and times go through the Laplace
+    transform, see :func:`laplace_flow`.
 
     References
     ----------
@@ -205,20 +223,22 @@ def _follow(problem, times, system, readout):
         bidiagonal_steps, system, start, readout, early, scales=scales, goal=goal, most_steps=_MOST_EARLY_STEPS
     )
     nowhere = jnp.zeros_like(problem.student.weights)
-    end = KrylovEnd(problem.student, nowhere, system, readout, jnp.asarray(coefficients[latest]))
+    end = KrylovEnd(problem, times[latest], nowhere, system, readout, jnp.asarray(coefficients[latest]))
     waiting = errors > goal
     if not (forever | waiting).any():
         return values, errors.max(), goal, end
     limit, readout = limit_of(system), system.outputs if readout is None else readout
-    at_limit = [np.asarray(value) for value in _at_limit(problem, limit, readout)]
-    _put(values, forever, at_limit)
+    end_values = [np.asarray(value) for value in at_limit(problem, limit, readout)]
+    _put(values, forever, end_values)
     if forever.any():
         end = problem.student.with_weights(problem.student.weights + limit.displacement)
     while waiting.any():
         gamma = 10 / clock[waiting].min()
         operator = _shifted_inverse(system, jnp.asarray(gamma, start.right.dtype))
         start, length = start_tridiagonalization(limit.displacement)
-        late = functools.partial(late_values, beta=float(length), gamma=gamma, times=clock[waiting], at_limit=at_limit)
+        late = functools.partial(
+            late_values, beta=float(length), gamma=gamma, times=clock[waiting], at_limit=end_values
+        )
         new, coefficients, new_errors, more = run_until_settled(
             tridiagonal_steps, operator, start, readout, late, scales=scales, goal=goal, most_steps=_MOST_LATE_STEPS
         )
@@ -231,7 +251,7 @@ def _follow(problem, times, system, readout):
         errors[improved] = new_errors[better]
         if latest in improved:
             row = coefficients[np.searchsorted(np.flatnonzero(waiting), latest)]
-            end = KrylovEnd(problem.student, limit.displacement, operator, readout, jnp.asarray(row))
+            end = KrylovEnd(problem, times[latest], limit.displacement, operator, readout, jnp.asarray(row))
         waiting = errors > goal
     if waiting.any():
         warnings.warn(
@@ -247,7 +267,8 @@ def _follow_traced(problem, times, system, readout):
     values, coefficients, error = _fixed_steps(problem, times, system, readout)
     system, readout = jax.lax.stop_gradient((system, readout))
     nowhere = jnp.zeros_like(problem.student.weights)
-    end = KrylovEnd(problem.student, nowhere, system, readout, coefficients[jnp.argmax(times)])
+    latest = jnp.argmax(times)
+    end = KrylovEnd(problem, times[latest], nowhere, system, readout, coefficients[latest])
     return values, error, _goal(system.x.dtype), end
 
 
@@ -279,37 +300,18 @@ def _fixed_steps_jvp(primals, tangents):
 def _smooth_values(problem, times, system, readout):
     """The same values through the Laplace transform: a sum of resolvents, smooth in everything."""
     readout = Readout(system.x, system.slopes, system.output_weights) if readout is None else readout
-    inside = (times > 0) & jnp.isfinite(times)
-    values, _, _ = invert(system, readout, jnp.where(inside, times, 1.0))
-    force = system.adjoint(system.target)
-    clock = jnp.where(times == 0, times, 0.0)
-    length = jnp.sqrt(jnp.sum(force**2))
-    at_start = (
-        clock[:, None] * readout(force)[None, :],
-        problem.energy(problem.student) - clock * length**2,
-        clock * length,
-    )
-    at_limit = _at_limit(problem, limit_of(system.after(values[0])), readout)
-    values = tuple(after(at_limit[0], value) for value in values)  # backwards the limit comes first, too
+    return invert(system, readout, times)[0]
 
-    def choose(value, start, limit):
-        forever, zero = (rows.reshape(-1, *[1] * (value.ndim - 1)) for rows in (jnp.isinf(times), times == 0))
-        return jnp.where(forever, limit[None], jnp.where(zero, start, value))
 
-    return tuple(choose(*parts) for parts in zip(values, at_start, at_limit, strict=True))
+def _smooth_displacement(problem, time, *, done):
+    """v at one time on the same way, once ``done`` is there."""
+    system = LinearSystem.of(problem).after(done)
+    return invert(system, Readout.of(problem.student, problem.x), time[None])[2]
 
 
 def _put(values, rows, new):
     for value, part in zip(values, new, strict=True):
         value[rows] = part
-
-
-@eqx.filter_jit
-def _at_limit(problem, limit, readout):
-    """Output changes, energy, and length of v_∞."""
-    transfer = 0.0 if problem.teacher is None else problem.lam * jnp.sum((problem.phi - limit.features) ** 2)
-    energy = (jnp.sum((problem.y - limit.outputs) ** 2) + transfer) / 2
-    return readout(limit.displacement), energy, jnp.linalg.norm(limit.displacement)
 
 
 @eqx.filter_jit

@@ -103,3 +103,19 @@ def time_array(times, *, allow_inf):
                 "The limit of the frozen-kernel system is fixed_point(problem)"
             )
     return times
+
+
+def positive_integer(name, value):
+    """Return ``value`` as an int, or raise a `ValueError` that names it."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
+        raise ValueError(f"{name}: expected a positive integer; got {value!r}")
+    return value.__index__()
+
+
+def random_key(key):
+    """Return the key of a random draw, of the new type or the old, or raise a `ValueError`."""
+    if not isinstance(key, jax.Array) or not (
+        key.dtype == jnp.uint32 or jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    ):
+        raise ValueError(f"key: expected a key such as jax.random.key(0); got {key!r}")
+    return key

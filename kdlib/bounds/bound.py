@@ -4,7 +4,6 @@ Book: chapter *How fast*, where the first bounds stand.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 from kdlib.validation import ArrayLike
 
 
-class Assumption(NamedTuple):
+class Assumption(eqx.Module):
     """A hypothesis of a bound, and whether this problem meets it: None where its arguments cannot tell.
 
     Examples
@@ -25,7 +24,7 @@ class Assumption(NamedTuple):
     None
     """
 
-    statement: str
+    statement: str = eqx.field(static=True)
     met: bool | jax.Array | None
 
 
@@ -91,8 +90,10 @@ class Bound(eqx.Module):
         self.name, self.below, self.assumptions = name, below, tuple(assumptions)
         self.value, self.measured = jnp.asarray(value), jnp.asarray(measured)
         nothing = 0.0 if below else jnp.inf
-        self.trivial = jnp.asarray(nothing if trivial is None else trivial, self.value.dtype)
-        self.error = jnp.asarray(error, self.value.dtype)
+        # of the value's shape, so that a map over bounds keeps entry beside entry
+        shape, dtype = self.value.shape, self.value.dtype
+        self.trivial = jnp.broadcast_to(jnp.asarray(nothing if trivial is None else trivial, dtype), shape)
+        self.error = jnp.broadcast_to(jnp.asarray(error, dtype), shape)
 
     @property
     def holds(self) -> jax.Array:
@@ -104,14 +105,19 @@ class Bound(eqx.Module):
     @property
     def met(self) -> jax.Array:
         """Whether all assumptions are met, but for those that are taken on trust."""
-        judged = [assumption.met for assumption in self.assumptions if assumption.met is not None]
+        judged = [jnp.all(assumption.met) for assumption in self.assumptions if assumption.met is not None]
         return jnp.all(jnp.asarray([True, *judged]))
 
     @property
     def slack(self) -> jax.Array:
-        """How many times the bound is away from the measured quantity: 1 where it is attained, entry by entry."""
+        """How many times the bound is away from the measured quantity: 1 where it is attained, entry by entry.
+
+        To a negative number there is no ratio: the lower side counts as 0 then, and the slack is infinite, or 1 where
+        the higher side is 0.
+        """
         low, high = (self.value, self.measured) if self.below else (self.measured, self.value)
-        return jnp.where(low == high, 1.0, high / jnp.where(low == 0, 0.0, low))
+        low = jnp.maximum(low, 0.0)
+        return jnp.where(low == high, 1.0, jnp.where(low == 0, jnp.inf, jnp.maximum(high, 0.0) / low))
 
     @property
     def informative(self) -> jax.Array:
@@ -120,7 +126,7 @@ class Bound(eqx.Module):
         return jnp.any(beats & (self.slack <= self.LOOSE))
 
     def __str__(self) -> str:
-        missed = [known.statement for known in self.assumptions if known.met is not None and not known.met]
+        missed = [known.statement for known in self.assumptions if known.met is not None and not jnp.all(known.met)]
         kept, crossed = ("≥", "<") if self.below else ("≤", ">")
         if self.value.ndim == 0:
             numbers = f"measured {float(self.measured):.3g} {kept if self.holds else crossed} {float(self.value):.3g}"

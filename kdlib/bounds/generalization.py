@@ -15,12 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib.bounds.bound import Assumption, Bound, followed
-from kdlib.characteristic import checked
 from kdlib.kernels import tangent_kernel
 from kdlib.limit import inverse_on_range, limit_of
 from kdlib.linear_system import LinearSystem, range_and_inverse
 from kdlib.network import TwoLayerNetwork
-from kdlib.problem import TransferProblem
+from kdlib.problem import TransferProblem, check_problem
 from kdlib.trajectory import kernel_flow
 from kdlib.validation import ArrayLike, is_concrete, non_negative, real_array
 
@@ -123,7 +122,8 @@ def rademacher_complexity(net: TwoLayerNetwork, x: ArrayLike, radius: float | ja
 
     Notes
     -----
-    Attained exactly where H̄ is diagonal, and never more than √2 times the truth.
+    Attained exactly where H̄ is diagonal, and never more than √2 times the truth. Relative error of ``value`` 1e-14 in
+    64-bit, 1e-5 in 32-bit.
 
     References
     ----------
@@ -174,6 +174,9 @@ def displacement_norm(problem: TransferProblem) -> Bound:
     Notes
     -----
     Kernel regime, t → ∞. Costs a singular value decomposition for each unit. As λ → ∞ the bound is attained.
+    ``value`` is accurate to 1e-13 in 64-bit, 1e-4 in 32-bit, within the spread of :func:`kdlib.fixed_point`: at λ = 0
+    relative to itself, beyond relative to the larger of ‖y‖ and the norms of outputs and features, over the least
+    non-zero singular value of an L_k.
 
     References
     ----------
@@ -190,7 +193,7 @@ def displacement_norm(problem: TransferProblem) -> Bound:
     >>> print(bool(bound.holds), round(float(bound.slack), 3))
     True 1.001
     """
-    system = LinearSystem.of(checked(problem))
+    system = LinearSystem.of(check_problem(problem))
     limit = limit_of(system)
     measured = jnp.linalg.norm(limit.displacement)
     system = system.after(measured)
@@ -249,6 +252,8 @@ def generalization_gap(
 
     Notes
     -----
+    Within a factor 1.2 for 4000 labels that are coin flips and a start that says +1 everywhere.
+
     The teacher may have seen the sample: it chooses v, and the bound is for all v. The start may not: it chooses the
     class. That the sample is i.i.d. and that start and margin were chosen without it cannot be seen of the arguments:
     ``met`` of this assumption is None.
@@ -268,8 +273,7 @@ def generalization_gap(
     >>> print(bool(bound.holds), bool(bound.informative))
     True False
     """
-    if not isinstance(problem, TransferProblem):
-        raise ValueError(f"problem: expected a TransferProblem; got {type(problem).__name__}")
+    check_problem(problem)
     x_test = real_array("x_test", x_test, (("k", None), ("d", problem.student.dim)))
     y_test = _two_labels("y_test", real_array("y_test", y_test, (("k", x_test.shape[0]),)))
     y = _two_labels("problem.y", problem.y)

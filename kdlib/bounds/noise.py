@@ -143,7 +143,8 @@ def noise_variance(problem: TransferProblem, noise: float | jax.Array) -> Bound:
 
     Notes
     -----
-    Attained where all ranges agree, rank H_k = min(n, d), and λ ≥ a or n ≤ d.
+    Attained where all ranges agree, rank H_k = min(n, d), and λ ≥ a or n ≤ d. Relative error of ``value`` 1e-14 in
+    64-bit, 1e-6 in 32-bit.
 
     References
     ----------

@@ -11,7 +11,7 @@ from kdlib.bounds.bound import Assumption, Bound
 from kdlib.limit import fixed_point
 from kdlib.problem import TransferProblem
 from kdlib.tickets import greedy_order, smallest_ticket
-from kdlib.validation import non_negative
+from kdlib.validation import known_now, non_negative
 
 
 def units_needed(problem: TransferProblem, loss: float | jax.Array) -> Bound:
@@ -39,11 +39,12 @@ def units_needed(problem: TransferProblem, loss: float | jax.Array) -> Bound:
     Raises
     ------
     ValueError
-        As :func:`kdlib.greedy_order`; for a negative loss.
+        As :func:`kdlib.greedy_order`; for a negative loss; for traced arrays.
 
     Notes
     -----
-    The bound is for kept output weights. It costs one `fixed_point`; the greedy ticket beside it costs more.
+    Attained where all units are alike, as is what they are taught. The bound is for kept output weights. It costs one
+    `fixed_point`; the greedy ticket beside it costs more.
 
     References
     ----------
@@ -57,6 +58,8 @@ def units_needed(problem: TransferProblem, loss: float | jax.Array) -> Bound:
     >>> print(kd.bounds.units_needed(problem, 0.2))
     units of a ticket: measured 3 ≥ 3
     """
+    for name, value in (("problem", problem), ("loss", loss)):
+        known_now(name, value, "since they decide how many units there are")
     loss = float(non_negative("loss", loss))
     measured = smallest_ticket(problem, max(loss, 1e-9), greedy_order(problem)).size
     end, b = fixed_point(problem), np.asarray(problem.student.output_weights)

@@ -16,12 +16,12 @@ from kdlib.bounds.rates import (
     slow_amplitude_bound,
     start_of_energy,
 )
-from kdlib.characteristic import checked
+from kdlib.characteristic import known
 from kdlib.limit import fixed_point
 from kdlib.problem import TransferProblem
 from kdlib.spectrum import largest_rate, slow_modes
 from kdlib.trajectory import kernel_flow
-from kdlib.validation import is_concrete, real_array
+from kdlib.validation import known_now, real_array
 
 
 def time_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array) -> Bound:
@@ -49,7 +49,11 @@ def time_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array) -> B
     Raises
     ------
     ValueError
-        If ``problem`` is not a TransferProblem, the accuracy is not positive, or no output can move.
+        If ``problem`` is not a TransferProblem, the accuracy is not positive, or no output can move; for traced arrays.
+
+    Notes
+    -----
+    Within a factor 1.02 where all the error is in the slowest mode, of a single unit at a small λ.
 
     References
     ----------
@@ -109,11 +113,12 @@ def iterations_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array
     Raises
     ------
     ValueError
-        If ``problem`` is not a TransferProblem, the accuracy is not positive, or no output can move.
+        If ``problem`` is not a TransferProblem, the accuracy is not positive, or no output can move; for traced arrays.
 
     Notes
     -----
-    From dense factors of rank(M): for ranks up to a few thousand.
+    Within a factor 1.02 where all the error is in the slowest mode, of a single unit. From dense factors of rank(M):
+    for ranks up to a few thousand.
 
     References
     ----------
@@ -154,10 +159,12 @@ def iterations_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array
 
 
 def _tolerance(problem, accuracy):
+    known_now("accuracy", accuracy, "since the time to it is searched for")
+    scale = known(problem).scale
     accuracy = real_array("accuracy", accuracy, ())
-    if is_concrete(accuracy) and float(accuracy) <= 0:
+    if float(accuracy) <= 0:
         raise ValueError(f"accuracy: expected a positive number; got {float(accuracy)}")
-    return accuracy * checked(problem).scale
+    return accuracy * scale
 
 
 def _last_above(distance, tolerance, shortest, longest):

@@ -1,5 +1,6 @@
 """What a bound says of itself."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -24,6 +25,9 @@ TRUST = Assumption("i.i.d. sample", None)
         (Bound("rate", 0.0, 1.0, below=True), True, False, "a factor of inf away"),
         (Bound("gap", 1.0, 2.0, [MET, MISSED]), False, True, "gap: measured 2 > 1; not met: every H_k ≻ 0"),
         (Bound("gap", 1.0, 2.0, [MET, TRUST]), False, True, "gap: measured 2 > 1"),
+        (Bound("gap", 1.0, -1e9, trivial=2.0), True, False, "true but uninformative, a factor of inf away"),
+        (Bound("gap", -1.0, -1e9), True, False, "true but uninformative, a factor of inf away"),
+        (Bound("rate", -1e9, 1.0, below=True, trivial=-jnp.inf), True, False, "a factor of inf away"),
         (Bound("gap", [2.0, 3.0], [1.0, 3.0]), True, True, "gap: 2 values measured, all ≤ their bound"),
         (Bound("gap", [2.0, 3.0], [1.0, 4.0]), False, True, "gap: 2 values measured, not all ≤ their bound"),
     ],
@@ -38,6 +42,36 @@ def test_rounding_is_no_crossing_and_slack_is_a_ratio():
     assert Bound("gap", 1.0, 1.0 + 1e-12).holds and not Bound("gap", 1.0, 1.0 + 1e-6).holds
     assert not Bound("gap", jnp.inf, jnp.nan).holds
     np.testing.assert_allclose(Bound("gap", [2.0, 0.0, 3.0], [1.0, 0.0, 0.0]).slack, [2.0, 1.0, np.inf])
+
+
+def test_slack_takes_a_negative_lower_side_for_zero():
+    found = Bound("gap", [0.0, 3.0, -1.0, -1.0, jnp.inf], [-2.0, -2.0, -2.0, 2.0, -2.0]).slack
+    np.testing.assert_array_equal(found, [1.0, np.inf, np.inf, 0.0, np.inf])
+    np.testing.assert_array_equal(Bound("rate", [-2.0, -2.0], [0.0, 3.0], below=True).slack, [1.0, np.inf])
+
+
+def test_a_bound_leaves_jit_and_vmap():
+    problem = any_problem(3, sizes=(0,))
+
+    def bound(lam):
+        given = kd.TransferProblem(problem.student, problem.x, problem.y, problem.phi, lam=lam)
+        return kd.bounds.noise_variance(given, 0.1)
+
+    alone, strengths = bound(0.5), jnp.asarray([0.5, 2.0])
+    for left in (jax.jit(bound)(0.5), jax.vmap(bound)(jnp.asarray([0.5]))):
+        np.testing.assert_allclose(left.slack, alone.slack, rtol=1e-12)
+        assert left.name == alone.name and left.holds and left.met and left.informative == alone.informative
+        assert [known.statement for known in left.assumptions] == [known.statement for known in alone.assumptions]
+        assert left.assumptions[1].met is None
+
+    # a map judges all its problems
+    mapped = jax.vmap(lambda noise, enough: Bound("gap", 2.0 * noise, noise**2, [Assumption("enough", enough)]))
+    several = mapped(strengths, jnp.asarray([True, False]))
+    assert several.holds and not several.met and str(several).endswith("all ≤ their bound; not met: enough")
+    assert mapped(strengths, jnp.asarray([True, True])).met
+    assert not mapped(strengths + 1, jnp.asarray([True, True])).holds
+    rows = jax.vmap(lambda size: Bound("gap", size * jnp.ones(3), jnp.ones(3), trivial=size / 2, error=size))(strengths)
+    assert rows.value.shape == rows.trivial.shape == rows.error.shape == (2, 3) and not rows.informative
 
 
 def test_a_measured_quantity_is_judged_up_to_its_error():

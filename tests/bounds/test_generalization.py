@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 import kdlib as kd
-from tests.problems import any_problem, measured_on
+from tests.problems import any_problem
 
 bounds = kd.bounds
 
@@ -43,10 +43,12 @@ def test_trace_bound_holds_where_signs_are_drawn(spread):
         assert bound.holds and bound.slack - 1 == pytest.approx(variance / 8, rel=0.15, abs=1e-13)
 
 
-def test_trace_bound_is_crossed_by_longer_inputs():
-    """The theorem has no hypothesis but B ≥ 0: complexity and trace are of different inputs."""
-    short, long = (bounds.rademacher_complexity(start(), size * np.eye(3), 1.0) for size in (1.0, 1.1))
-    assert not measured_on(short, long).holds
+def test_trace_bound_is_crossed_by_the_networks_themselves():
+    # one unit that starts where tanh is flat: in the kernel regime it cannot leave, a network within B can
+    net, x, radius = kd.TwoLayerNetwork([[5.0]], [1.0]), np.ones((1, 1)), 5.0
+    bound = bounds.rademacher_complexity(net, x, radius)
+    outputs = [float(net.with_weights([[5.0 + v]])(x)[0]) for v in np.linspace(-radius, radius, 11)]
+    assert bound.holds and (max(outputs) - min(outputs)) / 2 > 100 * bound.value
 
 
 def test_trace_bound_is_attained_on_orthogonal_gradients():
@@ -115,11 +117,13 @@ def test_displacement_bound_says_where_a_rank_is_within_rounding():
     assert not bound.met and not bound.holds and "not met: ranks beyond rounding" in str(bound)
 
 
-def test_displacement_bound_is_crossed_by_that_of_other_labels():
-    """The theorem has no hypothesis: the teacher is that of one problem, the labels are those of another."""
-    near, _ = taught(0.5)
-    far = kd.TransferProblem(near.student, near.x, 5 * near.y, near.phi, lam=0.5)
-    assert not measured_on(bounds.displacement_norm(near), bounds.displacement_norm(far)).holds
+@pytest.mark.parametrize("lam", [0.0, 0.5])
+def test_displacement_bound_is_crossed_by_a_network_that_is_trained(lam):
+    # its slope falls on the way to a label near 1, and the weights have to go further than in the kernel regime
+    problem = kd.TransferProblem(kd.TwoLayerNetwork([[0.0]], [1.0]), [[1.0]], [0.9], [[0.9]], lam=lam)
+    bound, trained = bounds.displacement_norm(problem), kd.gradient_flow(problem, [1e3])
+    assert bound.holds and bound.met and trained.outputs[0, 0] == pytest.approx(0.9, rel=1e-6)
+    assert trained.movement[0] > 1.5 * bound.value
 
 
 def test_displacement_bound_asks_for_a_strength_that_is_not_negative():
