@@ -34,9 +34,21 @@ class Regime:
     times : array, shape (T,)
         Gradient-flow times of the comparison: until a tenth of the way is left, but at most 1000/λ_max(M).
     flow, network : arrays, shape (T, n)
-        Outputs of the kernel flow and of the trained network.
+        Outputs of the kernel flow and of the trained network, in label units.
     gap : float
         Largest distance of the two over these times, relative to max(‖y‖, ‖f(0)‖).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kdlib.answers import Regime
+    >>> times, flow = np.array([0.0, 2.0]), np.array([[0.0], [1.0]])
+    >>> answer = Regime(kappa=0.5, kappa_mixed=3.0, times=times, flow=flow, network=1.2 * flow, gap=0.2)
+    >>> answer.holds
+    False
+    >>> print(answer.sentence)
+    Kernel regime: roughly. Trained up to time 2, the network's outputs leave the kernel flow by 20.0%; kappa is 0.5,
+    with the units mixed up 3.
     """
 
     kappa: float
@@ -48,7 +60,7 @@ class Regime:
 
     @property
     def holds(self) -> bool:
-        """Whether the gap is at most 0.1."""
+        """Whether the kernel flow stands for the network: the gap is at most 0.1."""
         return self.gap <= _CLOSE
 
     @property
@@ -61,7 +73,17 @@ class Regime:
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the outputs of up to six samples over time, kernel flow and network."""
+        """Draw the outputs of up to six samples over time, kernel flow and network.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            New ones by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
         from kdlib import figures
 
         ax, rows = _axes(ax), np.linspace(0, self.flow.shape[1] - 1, min(6, self.flow.shape[1])).astype(int)
@@ -86,6 +108,13 @@ class Capacity:
         The same, unit by unit.
     output : float
         Distance of the carried teacher's output τ from the teacher's, relative to max(‖y‖, ‖f(0)‖).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kdlib.answers import Capacity
+    >>> print(Capacity(share=0.1, units=np.array([0.0, 0.2]), output=0.03).sentence)
+    Capacity: 10.0% of the teacher's lead cannot be learnt by these units on these inputs; on the output that is 3.0%.
     """
 
     share: float
@@ -101,7 +130,17 @@ class Capacity:
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the unlearnable share of every unit, sorted."""
+        """Draw the unlearnable share of every unit, sorted.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            New ones by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
         from kdlib import figures
 
         ax = _axes(ax)
@@ -128,6 +167,20 @@ class Strength:
         The same without a teacher, λ = 0.
     known : array, shape (s,)
         Mean square error, at the limit, on labels that were left out where the teacher's features stayed.
+
+    All errors are in squared label units.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kdlib.answers import Strength
+    >>> strengths, errors = np.array([0.1, 1.0, 10.0]), np.array([0.3, 0.2, 0.4])
+    >>> answer = Strength(best=1.0, time=100.0, strengths=strengths, errors=errors, alone=0.5, known=errors)
+    >>> answer.helps
+    True
+    >>> print(answer.sentence)
+    Strength: lambda = 1. At time 100 it misses rows left out by 0.2 in the mean square, no teacher by 0.5:
+    the teacher helps, provided that it has not seen the labels left out.
     """
 
     best: float
@@ -140,7 +193,7 @@ class Strength:
     @property
     def helps(self) -> bool:
         """Whether the teacher improves on training without one."""
-        return self.errors.min() < self.alone
+        return bool(self.errors.min() < self.alone)
 
     @property
     def sentence(self) -> str:
@@ -154,7 +207,17 @@ class Strength:
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the two cross-validated errors over λ."""
+        """Draw the two cross-validated errors over λ.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            New ones by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
         from kdlib import figures
 
         ax = _axes(ax)
@@ -177,9 +240,18 @@ class Speed:
     tenth, hundredth : float
         Gradient-flow times after which at most 10 % and 1 % of the way to the limit are left.
     rate, amplitude : float
-        The slowest non-zero rate, and its mode's part of the outputs relative to the way.
+        The slowest non-zero rate, in units of 1/time, and its mode's part of the outputs relative to the way.
     times, distances : arrays, shape (T,)
-        Distance of the outputs from their limit, relative to that at the start.
+        Gradient-flow times, 0 first, and the distance of the outputs from their limit, relative to that at the start.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kdlib.answers import Speed
+    >>> times = np.array([0.0, 1.0, 10.0])
+    >>> print(Speed(2.3, 4.6, rate=1.0, amplitude=1.0, times=times, distances=np.exp(-times)).sentence)
+    Speed: within 10 % of the limit at time 2.3, within 1 % at 4.6;
+    the slowest mode decays at rate 1.0e+00 and holds 1.0e+00 of the way.
     """
 
     tenth: float
@@ -198,7 +270,17 @@ class Speed:
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the distance from the limit over time."""
+        """Draw the distance from the limit over time.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            New ones by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
         from kdlib import figures
 
         ax = _axes(ax)
@@ -221,8 +303,16 @@ class TestError:
         Share of wrong signs at λ, where the labels are ±1.
     held_out : bool
         Whether this is on the file's own test rows; by cross-validation otherwise.
-    outputs, labels : arrays
+    outputs, labels : arrays, shape (rows,)
         The student's outputs at λ and the labels they are compared with.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kdlib.answers import TestError
+    >>> outputs, labels = np.array([0.8, 0.1]), np.array([1.0, -1.0])
+    >>> print(TestError(0.625, alone=1.0, wrong=0.5, held_out=True, outputs=outputs, labels=labels).sentence)
+    Test error: 0.625 in the mean square, 50.0% of the signs wrong; without a teacher 1 (2 test rows).
     """
 
     __test__ = False  # the name is not that of a test
@@ -242,7 +332,17 @@ class TestError:
         return f"Test error: {self.error:.3g} in the mean square{signs}; without a teacher {self.alone:.3g} ({source})."
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw outputs against labels."""
+        """Draw outputs against labels.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            New ones by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
         from kdlib import figures
 
         ax = _axes(ax)

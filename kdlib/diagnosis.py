@@ -18,7 +18,7 @@ from kdlib.problem import TransferProblem
 from kdlib.spectrum import largest_rate, slow_modes
 from kdlib.training import gradient_flow
 from kdlib.trajectory import kernel_flow
-from kdlib.validation import known_now, non_negative, time_array
+from kdlib.validation import known_now, non_negative, real_array
 
 _STRENGTHS = np.array([0.01, 0.1, 1.0, 10.0, 100.0])
 _TIMES = np.concatenate([[0.0], np.geomspace(1e-4, 1e8, 73)])
@@ -35,8 +35,8 @@ class Diagnosis:
         With the chosen λ.
     drawn : bool
         Whether the student was drawn here, since the data had none.
-    regime, capacity, strength, speed, test
-        Answers, each with ``sentence`` and ``plot(ax)``.
+    regime, capacity, strength, speed, test : Regime, Capacity, Strength, Speed, TestError
+        The answers, each with ``sentence`` and ``plot(ax)``.
 
     Examples
     --------
@@ -85,8 +85,8 @@ def diagnose(
     lam : float, optional
         The strength, positive; by default the one with the least cross-validated error.
     time : float
-        How long the student will be trained, in gradient-flow time: steps times step size. Strength and test error are
-        judged at this time, in the kernel regime.
+        How long the student will be trained, in gradient-flow time: steps times step size, ``inf`` allowed. Strength
+        and test error are judged at this time, in the kernel regime.
     activation : str or callable
         Of the student.
     key : jax.random.key, optional
@@ -99,7 +99,8 @@ def diagnose(
     Raises
     ------
     ValueError
-        If data are not a Dataset, lack ``phi``, have fewer than two rows, or lack weights while no key is given.
+        If data are not a Dataset, lack ``phi``, have fewer than two rows, or lack weights while no key is given; if
+        ``lam`` is not positive, ``time`` negative or NaN, or either is traced.
 
     Notes
     -----
@@ -132,7 +133,9 @@ def diagnose(
         raise ValueError("data: expected at least two rows, since rows are left out in turn; got one")
     for name, value in (("lam", lam), ("time", time)):
         known_now(name, value, "since a diagnosis is to be read")
-    time = float(time_array([time], allow_inf=True)[0])
+    time = float(real_array("time", time, (), finite=False))
+    if not time >= 0:
+        raise ValueError(f"time: expected a time that is at least 0, inf allowed; got {time}")
     if lam is not None and non_negative("lam", lam) == 0:
         raise ValueError("lam: expected a positive strength; got 0")
     student = _student(data, activation, key)

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdlib.characteristic import count, known, plain_spectrum, poles_of, pseudo_inverse, reduced
+from kdlib.kernels import tangent_kernel
 from kdlib.limit import fixed_point
 from kdlib.linear_system import LinearSystem
 from kdlib.problem import TransferProblem
+from kdlib.validation import positive_integer
 
 # Up to this rank of M the singular values of [√D; G] are cheaper than a Krylov space.
 _DENSE_RANK = 400
@@ -95,17 +97,20 @@ def decay_rates(problem: TransferProblem, k: int) -> jax.Array:
     Warns
     -----
     UserWarning
-        When Lanczos does not find all k (they are NaN then), or fewer than the inertia counts.
+        When Lanczos does not find all k (they are NaN then), or fewer than the inertia counts; when the residual of a
+        mode is above :math:`\sqrt{\mathrm{eps}}\,(\lambda + a) \max_k \lVert H_k \rVert`, which is at least
+        :math:`\sqrt{\mathrm{eps}}\,\lambda_{\max}(M)`.
 
     Notes
     -----
     Lanczos on the pseudo-inverse of M, by the structure of ``kdlib.linear_system.ShiftedInverse``; Sylvester's inertia
     then counts whether one was passed over, as a single starting vector sees of a multiple eigenvalue one copy only.
     Small problems, and λ = 0, go through dense factors. One factorization costs O(m·n²·min(n, d)) flops, a step
-    O(m·d·(n + min(n, d))); memory O(m(n + d) + m·d·min(n, d)) and 2k + 32 vectors of size m·d. The residual ‖Mz - μz‖
-    of each mode is a few roundings of λ_max(M): :func:`slow_modes` returns it. A rate μ is accurate to 1e-11 in 64-bit,
-    1e-5 in 32-bit, relative to :math:`\sqrt{\mu\,\lambda_{\max}(M)}`, and at λ = 0 relative to λ_max: slow rates have
-    fewer digits. A unit's singular values that spread beyond what :func:`fixed_point` says may count as zero.
+    O(m·d·(n + min(n, d))); memory O(m(n + d) + m·d·min(n, d)) and 2k + 32 vectors of size m·d. Lanczos stops at
+    :math:`\sqrt{\mathrm{eps}}`, as a rate errs by the square of its vector's error: :func:`slow_modes` goes on. A rate
+    μ is accurate to 1e-11 in 64-bit, 1e-5 in 32-bit, relative to :math:`\sqrt{\mu\,\lambda_{\max}(M)}`, and at λ = 0
+    relative to λ_max: slow rates have fewer digits. A unit's singular values that spread beyond what
+    :func:`fixed_point` says may count as zero.
 
     References
     ----------
@@ -121,7 +126,8 @@ def decay_rates(problem: TransferProblem, k: int) -> jax.Array:
     >>> print(kd.decay_rates(problem, 3).round(6))
     [0.5 0.5 1.5]
     """
-    return jnp.asarray(_slowest(known(problem), k)[0], problem.x.dtype)
+    rates, _ = _slowest(known(problem), k, tol=float(jnp.finfo(problem.x.dtype).eps) ** 0.5)
+    return jnp.asarray(rates, problem.x.dtype)
 
 
 def slow_modes(problem: TransferProblem, k: int) -> SlowModes:
@@ -152,8 +158,9 @@ def slow_modes(problem: TransferProblem, k: int) -> SlowModes:
 
     Notes
     -----
-    A mode counts as visible where ‖Jz‖ is above 2e-12 (in 32-bit 6e-6) of its largest possible value, √λ_max(H̄). Rates
-    are accurate to 1e-11 in 64-bit, 1e-5 in 32-bit, as in :func:`decay_rates`, within the same spread.
+    The residual ‖Mz - μz‖ of a mode is mostly a few roundings of λ_max(M), and thousands of them where strong transfer
+    crowds the rates. A mode counts as visible where ‖Jz‖ is above 2e-12 (in 32-bit 6e-6) of its largest possible value,
+    √λ_max(H̄). Rates are accurate to 1e-11 in 64-bit, 1e-5 in 32-bit, as in :func:`decay_rates`, within the same spread.
 
     References
     ----------
@@ -190,6 +197,11 @@ def largest_rate(problem: TransferProblem) -> LargestRate:
     ValueError
         If ``problem`` is not a TransferProblem; for traced arrays.
 
+    Warns
+    -----
+    UserWarning
+        When Lanczos does not converge: both are NaN then.
+
     Notes
     -----
     By Lanczos, O(m·n·d) flops a step; dense factors on small problems. Relative error 1e-11 in 64-bit, 1e-5 in 32-bit.
@@ -214,6 +226,8 @@ def largest_rate(problem: TransferProblem) -> LargestRate:
         mode = _dense_modes(pseudo_inverse(system))[1][:1]
     else:
         mode = _krylov(lambda v: _product(system, v), shape, 1, problem.x.dtype)
+        if np.isnan(mode).any():
+            warnings.warn("largest_rate: Lanczos found 0 of 1 eigenvalues", stacklevel=2)
     if len(mode) == 0:  # every slope is zero
         return LargestRate(*jnp.zeros((2,), problem.x.dtype))
     mode = jnp.asarray(mode, problem.x.dtype)
@@ -242,7 +256,7 @@ def _described(system, rates, modes, limit):
     """The modes with what the outputs see of them."""
     seen = jax.lax.map(system.outputs, modes)
     share = jnp.einsum("kmd,md->k", modes, limit)
-    kernel = system.slopes.T * system.output_weights[None, :] ** 2 @ system.slopes * (system.x @ system.x.T)
+    kernel = tangent_kernel(system.problem.student, system.x)
     largest = jnp.sqrt(jnp.max(jnp.linalg.eigvalsh(kernel)))
     visible = jnp.linalg.norm(seen, axis=1) > jnp.finfo(modes.dtype).eps ** 0.75 * largest
     return SlowModes(rates, -share[:, None] * seen, visible, _residuals(system, modes, rates), modes)
@@ -254,11 +268,9 @@ def _residuals(system, modes, rates):
     return jnp.linalg.norm((products - rates[:, None, None] * modes).reshape(len(rates), -1), axis=1)
 
 
-def _slowest(problem, k):
-    """The k slowest rates, ascending, and their unit modes, (k, m, d)."""
-    if isinstance(k, bool) or not hasattr(k, "__index__") or k.__index__() < 1:
-        raise ValueError(f"k: expected a positive integer; got {k!r}")
-    k, system = k.__index__(), LinearSystem.of(problem)
+def _slowest(problem, k, *, tol=0.0):
+    """The k slowest rates, ascending, and their unit modes, (k, m, d). Warns at the line that called the caller."""
+    k, system = positive_integer("k", k), LinearSystem.of(problem)
     if problem.lam == 0:
         rates, vectors = plain_spectrum(problem)
         _enough(k, len(rates))
@@ -269,7 +281,9 @@ def _slowest(problem, k):
     if len(poles) <= _DENSE_RANK or 3 * k > len(poles):
         rates, modes = _dense_modes(operator)
         return rates[::-1][:k], modes[::-1][:k]
-    rates, modes = _slowest_krylov(operator, len(poles), k)
+    rates, modes, failure = _slowest_krylov(operator, len(poles), k, tol)
+    if failure:
+        warnings.warn(f"spectrum: {failure}", stacklevel=3)
     residuals = _residuals(system, jnp.asarray(modes), jnp.asarray(rates, modes.dtype))
     largest = np.max(poles) * float(1 + problem.student.a / problem.lam)  # at least λ_max(M)
     if np.any(residuals > np.sqrt(np.finfo(modes.dtype).eps) * largest):
@@ -301,32 +315,38 @@ def _dense_modes(operator):
     return sigma**2, np.einsum("kmr,mrd->kmd", coordinates, np.asarray(operator.right))
 
 
-def _slowest_krylov(operator, rank, k):
-    """Lanczos on M⁺, and again in the complement of what was found until the inertia count agrees."""
+def _slowest_krylov(operator, rank, k, tol):
+    """Lanczos on M⁺, and again in the complement of what was found until the inertia count agrees.
+
+    The k rates, their modes, and what failed, as a sentence, or "".
+    """
     system = operator.system
     shape, dtype = operator.right.shape[::2], np.dtype(system.x.dtype)
     found, rates = np.zeros((0, *shape), dtype), np.zeros(0)
     missing, gap = k, np.sqrt(np.finfo(dtype).eps)
     while missing > 0:
         without = found.reshape(len(found), shape[0] * shape[1])
-        new = _krylov(lambda v: _solve(operator, v), shape, missing, dtype, without=without)
+        new = _krylov(lambda v: _solve(operator, v), shape, missing, dtype, tol=tol, without=without)
         quotients = np.asarray(_quotients(system, jnp.asarray(new)))
         if np.isnan(quotients).any():
-            return np.full(k, np.nan), np.full((k, *shape), np.nan)
+            failure = f"Lanczos found {np.sum(~np.isnan(quotients))} of {missing} eigenvalues"
+            return np.full(k, np.nan), np.full((k, *shape), np.nan), failure
         if len(rates) and np.min(quotients) >= rates[k - 1]:
-            warnings.warn(f"spectrum: {missing} rates below {rates[k - 1]:.3g} are counted but not found", stacklevel=5)
-            break
+            return rates[:k], found[:k], f"{missing} rates below {rates[k - 1]:.3g} are counted but not found"
         found, rates = np.concatenate([found, new]), np.concatenate([rates, quotients])
         order = np.argsort(rates)
         found, rates = found[order], rates[order]
         # rates equal to the last one within this gap are as good as it is
         x = rates[k - 1] * (1 - gap)
         missing = min(k, rank - count(operator, x) - int(np.sum(rates < x)))
-    return rates[:k], found[:k]
+    return rates[:k], found[:k], ""
 
 
-def _krylov(operator, shape, k, dtype, *, without=None):
-    """Unit eigenvectors (k, *shape) of a symmetric operator's k largest eigenvalues, orthogonal to ``without``."""
+def _krylov(operator, shape, k, dtype, *, tol=0.0, without=None):
+    """Unit eigenvectors (k, *shape) of a symmetric operator's k largest eigenvalues, orthogonal to ``without``.
+
+    Residuals are at most ``tol`` of the eigenvalue, 0 for what rounding allows. Those that are not found are NaN.
+    """
     import scipy.sparse.linalg as sparse  # on first use: it takes as long as half of kdlib
 
     size = shape[0] * shape[1]
@@ -342,8 +362,8 @@ def _krylov(operator, shape, k, dtype, *, without=None):
     # the operator takes the random start into its range
     start = product(np.random.default_rng(0).normal(size=size).astype(dtype))
     try:
-        found = sparse.eigsh(matrix, k, which="LA", v0=start, ncv=2 * k + 32)[1]
+        # its stub takes the default 0 for an int
+        found = sparse.eigsh(matrix, k, which="LA", v0=start, ncv=2 * k + 32, tol=tol)[1]  # pyright: ignore[reportArgumentType]
     except sparse.ArpackNoConvergence as stopped:
         found = np.concatenate([stopped.eigenvectors, np.full((size, k - stopped.eigenvectors.shape[1]), np.nan)], 1)
-        warnings.warn(f"spectrum: Lanczos found {stopped.eigenvectors.shape[1]} of {k} eigenvalues", stacklevel=5)
     return found.T.reshape(-1, *shape)

@@ -1,7 +1,7 @@
 """What an explorer draws, in a few dictionaries: views with axes and layers, and the rows of its read-out.
 
-Fields are named, colours are the roles of `kdlib.figures`; ``static/explorer.js`` draws, and so does
-``kdlib.explorer.Explorer.picture`` on paper.
+Fields are named, colours are the roles of `kdlib.figures`. Each function returns a ``Spec``, a dictionary that the
+front-end is told as JSON: ``static/explorer.js`` draws, and so does ``kdlib.explorer.Explorer.picture`` on paper.
 
 Book: the explorers of all chapters.
 """
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-# what the front-end is told, as JSON
 Spec = dict[str, Any]
 
 
@@ -23,9 +22,24 @@ def axis(
     ticks: Iterable[Sequence[Any]] | None = None,
     infinity: bool = False,
 ) -> Spec:
-    """An axis from ``domain[0]`` to ``domain[1]``, linear or ``"log"``; ``ticks`` are pairs of a place and a text.
+    """An axis from ``domain[0]`` to ``domain[1]``.
 
     With ``infinity`` a place for ∞ stands behind a log axis.
+
+    Parameters
+    ----------
+    label : str
+        With the unit, where there is one.
+    domain : pair of floats
+        The two ends.
+    scale : {"linear", "log"}
+    ticks : iterable of pairs (float, str), optional
+        Places and their texts; by default the front-end chooses.
+    infinity : bool
+
+    Returns
+    -------
+    Spec
 
     Examples
     --------
@@ -41,7 +55,23 @@ def axis(
 
 
 def view(title: str, description: str, x: Spec, y: Spec, *layers: Spec, share: float = 1, height: int = 230) -> Spec:
-    """A drawing: what a screen reader says of it, two axes, layers from back to front, its share of the width.
+    """A drawing: its title, what a screen reader says of it, two axes and layers.
+
+    Parameters
+    ----------
+    title, description : str
+    x, y : Spec
+        Axes.
+    *layers : Spec
+        From back to front.
+    share : float
+        Of the width; 1 is all of it.
+    height : int
+        At most, in pixels.
+
+    Returns
+    -------
+    Spec
 
     Examples
     --------
@@ -60,6 +90,22 @@ def view(title: str, description: str, x: Spec, y: Spec, *layers: Spec, share: f
 def line(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.8, opacity: float = 1.0) -> Spec:
     """Smooth lines through the field ``y`` over the field ``x``: one, or several where y has several times as many.
 
+    Parameters
+    ----------
+    x, y : str
+        Names of fields.
+    color : str
+        A role, a key of ``kdlib.figures.THEMES``.
+    dashed : bool
+    width : float
+        Of the line, in pixels.
+    opacity : float
+        From 0 to 1.
+
+    Returns
+    -------
+    Spec
+
     Examples
     --------
     >>> from kdlib import views
@@ -72,6 +118,22 @@ def line(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.8
 def curve(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.8, opacity: float = 1.0) -> Spec:
     """A smooth way from point to point of the plane, in their order; x may come back.
 
+    Parameters
+    ----------
+    x, y : str
+        Names of fields.
+    color : str
+        A role, a key of ``kdlib.figures.THEMES``.
+    dashed : bool
+    width : float
+        Of the line, in pixels.
+    opacity : float
+        From 0 to 1.
+
+    Returns
+    -------
+    Spec
+
     Examples
     --------
     >>> from kdlib import views
@@ -82,7 +144,21 @@ def curve(x: str, y: str, color: str, *, dashed: bool = False, width: float = 1.
 
 
 def marks(x: str, y: str, color: str, symbol: str, *, opacity: float = 1.0) -> Spec:
-    """A ``"disc"``, ``"diamond"``, ``"square"``, ``"cross"`` or level ``"bar"`` at each value; one x may serve all.
+    """A mark at each value; one x may serve all, and a ``"bar"`` is level.
+
+    Parameters
+    ----------
+    x, y : str
+        Names of fields.
+    color : str
+        A role, a key of ``kdlib.figures.THEMES``.
+    symbol : {"disc", "diamond", "square", "cross", "bar"}
+    opacity : float
+        From 0 to 1.
+
+    Returns
+    -------
+    Spec
 
     Examples
     --------
@@ -96,6 +172,21 @@ def marks(x: str, y: str, color: str, symbol: str, *, opacity: float = 1.0) -> S
 def segments(x: str, y: str, y2: str, color: str, *, width: float = 1.8, opacity: float = 1.0) -> Spec:
     """Upright segments from ``y`` to ``y2``: residuals, error bars, stems.
 
+    Parameters
+    ----------
+    x, y, y2 : str
+        Names of fields.
+    color : str
+        A role, a key of ``kdlib.figures.THEMES``.
+    width : float
+        Of the line, in pixels.
+    opacity : float
+        From 0 to 1.
+
+    Returns
+    -------
+    Spec
+
     Examples
     --------
     >>> from kdlib import views
@@ -108,6 +199,20 @@ def segments(x: str, y: str, y2: str, color: str, *, width: float = 1.8, opacity
 def rule(y: str, color: str, *, dashed: bool = False, width: float = 1.8) -> Spec:
     """A level line at the one value of ``y``.
 
+    Parameters
+    ----------
+    y : str
+        Name of a field.
+    color : str
+        A role, a key of ``kdlib.figures.THEMES``.
+    dashed : bool
+    width : float
+        Of the line, in pixels.
+
+    Returns
+    -------
+    Spec
+
     Examples
     --------
     >>> from kdlib import views
@@ -119,6 +224,20 @@ def rule(y: str, color: str, *, dashed: bool = False, width: float = 1.8) -> Spe
 
 def cursor(x: str, color: str = "faint", *, dashed: bool = False, width: float = 1.8) -> Spec:
     """An upright line at the one value of ``x``.
+
+    Parameters
+    ----------
+    x : str
+        Name of a field.
+    color : str
+        A role, a key of ``kdlib.figures.THEMES``.
+    dashed : bool
+    width : float
+        Of the line, in pixels.
+
+    Returns
+    -------
+    Spec
 
     Examples
     --------
@@ -137,6 +256,22 @@ def row(
     label: str, color: str, *fields: str, symbol: str | None = None, solid: bool = False, dashed: bool = False
 ) -> Spec:
     """A row of the read-out, which is the legend as well: a name, its mark or line, a field or a text per column.
+
+    Parameters
+    ----------
+    label : str
+    color : str
+        A role, a key of ``kdlib.figures.THEMES``.
+    *fields : str
+        Names of fields, or texts, one for each column.
+    symbol : str, optional
+        As of :func:`marks`.
+    solid, dashed : bool
+        Whether a line is drawn, and which.
+
+    Returns
+    -------
+    Spec
 
     Examples
     --------

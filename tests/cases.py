@@ -9,7 +9,7 @@ import jax
 import mpmath as mp
 import numpy as np
 
-from tests.precise import Precise
+from tests.precise import DIGITS, Precise
 from tests.problems import as_transfer_problem
 from tests.test_accuracy import DECIDABLE, KINDS, extreme_problem
 
@@ -41,7 +41,8 @@ class Case:
     def alone(self):
         """The same without transfer, and its kernel's eigenvalues and eigenvectors."""
         arrays = (*self.arrays[:-1], self.dtype(0))
-        return Precise(*arrays), as_transfer_problem(*arrays), mp.eigsy(self.precise.tangent)
+        with mp.workdps(DIGITS):
+            return Precise(*arrays), as_transfer_problem(*arrays), mp.eigsy(self.precise.tangent)
 
     def times(self, *more):
         """Short, middle and late, relative to the fastest rate, and 0."""

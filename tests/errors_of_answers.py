@@ -215,6 +215,42 @@ def alignment(case):
         yield np.max(np.abs(np.asarray(found.cumulative, float) - cumulative) * gaps)
 
 
+def displacement_norm(case):
+    """Of the bound, relative to what weights would need for changes as large as outputs and features."""
+    exact = case.precise
+    if case.decided:
+        rates = [rate for k in range(len(exact.b)) for rate in exact.unit_rates(k)]
+        needed = case.size / float(mp.sqrt(min(rates))) if rates else None
+        with mp.workdps(DIGITS):
+            if case.lam > 0:
+                inverses = [applied(*mp.eigsy(exact.unit_kernel(k)), lambda h: 1 / h) for k in range(len(exact.b))]
+                led = mp.fsum((gap.T * inverse * gap)[0] for gap, inverse in zip(exact.gaps, inverses))
+                pull = mp.lu_solve(exact.lam * mp.eye(exact.n) + exact.mean_projector, exact.y - exact.carried)
+                radius = mp.sqrt(led) + mp.sqrt((pull.T * exact.over_units(lambda h: 1 / h) * pull)[0])
+            else:
+                left, (values, vectors) = exact.y - exact.start, case.alone[2]
+                radius = mp.sqrt((left.T * applied(values, vectors, lambda h: 1 / h) * left)[0])
+        yield apart(kd.bounds.displacement_norm(case.problem).value, float(radius), needed if case.lam > 0 else None)
+
+
+def noise_variance(case):
+    """Of the bound itself."""
+    if case.lam > 0:
+        lam, a, (n, d) = case.precise.lam, mp.fsum(b**2 for b in case.precise.b), case.arrays[3].shape
+        least = min(lam, a)
+        exact = min((a / (a + lam)) ** 2, a * min(1, mp.mpf(d) / n) * least / (least + lam) ** 2) / 4
+        yield apart(kd.bounds.noise_variance(case.problem, case.dtype(0.5)).value, float(exact))
+
+
+def rademacher_complexity(case):
+    """Of the bound itself."""
+    with mp.workdps(DIGITS):
+        trace = mp.fsum(case.precise.tangent[i, i] for i in range(case.precise.n))
+        exact = float(2 * mp.sqrt(trace) / case.precise.n)
+    bound = kd.bounds.rademacher_complexity(case.problem.student, case.arrays[3], case.dtype(2))
+    yield apart(bound.value, exact)
+
+
 def filtered(found, exact):
     """The largest error of a share, relative to it."""
     exact = np.array([float(share) for share in exact])

@@ -4,6 +4,7 @@
 """
 
 import itertools
+import warnings
 
 import jax
 import mpmath as mp
@@ -11,23 +12,41 @@ import numpy as np
 import scipy.integrate
 
 import kdlib as kd
-from tests.cases import apart, floats, precisely
+from tests.cases import KINDS, LAMBDAS, SPREAD, apart, floats, precisely
 from tests.dense import Dense
 from tests.precise import DIGITS, Precise, applied
 from tests.problems import random_problem
-from tests.test_accuracy import DECIDABLE
+from tests.test_accuracy import DECIDABLE, extreme_problem
 
 
-def along(flow, precise, problem, times, scale, clock=1.0):
-    """The outputs of a flow at all times."""
-    path = flow(problem, times)
+def along(flow, case, precise, times, scale, clock=1.0):
+    """The outputs of a flow at all times, on the data and at other inputs."""
+    path = flow(case.problem, times)
     assert path.converged
-    for t, outputs in zip(times, path.outputs):
-        yield apart(outputs, precise.outputs(precise.displacement(clock * float(t))), scale)
+    ends = [precise.displacement(clock * float(t)) for t in times]
+    for v, outputs in zip(ends, path.outputs):
+        yield apart(outputs, precise.outputs(v), scale)
+    if case.spread <= SPREAD[case.dtype]:
+        yield from elsewhere(flow, case, precise, times, scale, ends)
+
+
+def elsewhere(flow, case, precise, times, scale, ends):
+    """The outputs at inputs drawn as the data are, relative to their own size where that is larger."""
+    (m, d), n, seed = case.arrays[0].shape, len(case.arrays[3]), (KINDS.index(case.kind), LAMBDAS.index(case.lam), 1)
+    at = extreme_problem((m, n, d), case.arrays[2], case.lam, case.kind, case.dtype, *seed)[3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = flow(case.problem, times, at=at)
+    # outputs far above the scale, by which convergence is judged
+    assert path.converged or case.kind == "mixed"
+    start = precise.readout(at)[0]
+    for v, outputs in zip(ends, path.outputs if path.converged else ()):
+        exact = precise.outputs(v, at)
+        yield apart(outputs, exact, max(scale, float(mp.norm(start)), np.linalg.norm(exact)))
 
 
 def flow(of):
-    return lambda case: along(of, case.precise, case.problem, case.times(), case.scale)
+    return lambda case: along(of, case, case.precise, case.times(), case.scale)
 
 
 def soft(case):
@@ -56,7 +75,7 @@ def soft_label_problem(case):
 def output_flow(case):
     exact, _, scale = soft(case)
     times = (case.times() / (1 + case.lam)).astype(case.dtype)
-    yield from along(kd.output_flow, exact, case.problem, times, scale, 1 + float(case.precise.lam))
+    yield from along(kd.output_flow, case, exact, times, scale, 1 + float(case.precise.lam))
 
 
 def output_fixed_point(case):

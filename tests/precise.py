@@ -37,7 +37,7 @@ class Precise:
 
     def __init__(self, weights, signs, activation, x, y, phi, lam):
         with mp.workdps(DIGITS):
-            sigma, slope = _ACTIVATIONS[activation]
+            sigma, slope = self.activation = _ACTIVATIONS[activation]
             (m, d), n = weights.shape, x.shape[0]
             weights, x, phi, lam = mp.matrix(weights), mp.matrix(x), mp.matrix(phi), mp.mpf(float(lam))
             b = [mp.mpf(float(sign)) / mp.sqrt(m) for sign in signs]
@@ -52,7 +52,7 @@ class Precise:
                         jacobian[k * n + i, k * d + j] = at * x[i, j]
                         outputs_map[i, k * d + j] = b[k] * at * x[i, j]
             self.start = mp.matrix([mp.fsum(b[k] * start[k, i] for k in range(m)) for i in range(n)])
-            self.features, self.jacobian, self.outputs_map = start, jacobian, outputs_map
+            self.weights, self.features, self.jacobian, self.outputs_map = weights, start, jacobian, outputs_map
             gap = mp.matrix([phi[k, i] - start[k, i] for k in range(m) for i in range(n)])
             self.lam, self.b, self.n, self.gaps = lam, b, n, [gap[k * n : (k + 1) * n] for k in range(m)]
             self.y = mp.matrix([label if isinstance(label, mp.mpf) else mp.mpf(float(label)) for label in y])
@@ -127,10 +127,24 @@ class Precise:
         with mp.workdps(DIGITS):
             return self.outputs_map * self.outputs_map.T
 
-    def outputs(self, v):
-        """f(0) + J v as floats, shape (n,)."""
+    def readout(self, at):
+        """f(0) and J at other inputs."""
         with mp.workdps(DIGITS):
-            return np.array([float(value) for value in self.start + self.outputs_map * v])
+            (sigma, slope), inputs = self.activation, mp.matrix(at)
+            z = self.weights * inputs.T
+            start, outputs_map = mp.zeros(z.cols, 1), mp.zeros(z.cols, self.outputs_map.cols)
+            for k, b in enumerate(self.b):
+                for i in range(z.cols):
+                    start[i] += b * sigma(z[k, i])
+                    for j in range(inputs.cols):
+                        outputs_map[i, k * inputs.cols + j] = b * slope(z[k, i]) * inputs[i, j]
+            return start, outputs_map
+
+    def outputs(self, v, at=None):
+        """f(0) + J v as floats, on the data or at other inputs, shape (n,) or (rows,)."""
+        start, outputs_map = (self.start, self.outputs_map) if at is None else self.readout(at)
+        with mp.workdps(DIGITS):
+            return np.array([float(value) for value in start + outputs_map * v])
 
     def features_after(self, v):
         """f_k(0) + L_kᵀ v_k as floats, shape (m, n)."""

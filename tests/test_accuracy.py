@@ -96,6 +96,31 @@ def test_kernel_flow_and_fixed_point_keep_their_accuracy(shape, activation, dtyp
     assert set(unsettled) <= {(0.0, "huge")}  # says so itself: a limit of rank unknown, a billion billion times later
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("shape", "activation"), list(zip(SHAPES, itertools.cycle(["tanh", "relu"]))))
+def test_kernel_flow_keeps_its_accuracy_at_other_inputs(shape, activation, dtype):
+    """Drawn as the data are. They see weights that move at rates λ h alone: there rounding meets 1/λ."""
+    accuracy, eps, judged = ACCURACY[dtype], float(np.finfo(dtype).eps), 0
+    for lam, kind in itertools.product(LAMBDAS[dtype], KINDS):
+        arrays = extreme_problem(shape, activation, lam, kind, dtype)
+        at = extreme_problem(shape, activation, lam, kind, dtype, 1)[3]
+        precise, problem = Precise(*arrays), as_transfer_problem(*arrays)
+        if lam == 0 and precise.rate_spread < DECIDABLE[dtype]:
+            continue
+        # ranges that all but coincide, as for the features of the limit
+        times = TIMES[dtype][:-1] if 0 < lam <= 1e-3 and kind in ("tiny", "mixed") else TIMES[dtype]
+        path = kd.kernel_flow(problem, times, at=at)
+        assert path.converged, (lam, kind)
+        start = float(mp.norm(precise.readout(at)[0]))
+        for t, outputs in zip(times, path.outputs):
+            exact = precise.outputs(precise.displacement(t), at)
+            size, allowed = max(float(precise.scale), start, np.linalg.norm(exact)), accuracy
+            allowed += 10 * eps / lam if lam > 0 else 0.0
+            assert np.linalg.norm(outputs - exact) <= allowed * size, (lam, kind, t)
+            judged += 1
+    assert judged >= 100
+
+
 def test_kernels_keep_all_digits():
     for shape, activation, kind in itertools.product(SHAPES, ["tanh", "relu"], KINDS):
         arrays = extreme_problem(shape, activation, 1.0, kind, np.float64)

@@ -9,13 +9,20 @@ from pathlib import Path
 import pytest
 
 import kdlib as kd
+from kdlib import answers
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = "".join((ROOT / f"book/{page}.md").read_text(encoding="utf-8") for page in ("api", "api-modules", "api-claims"))
 CHAPTERS = sorted(path.stem for path in (ROOT / "kdlib/claims").glob("[!_]*.py"))
+ANSWERS = [name for name, member in vars(answers).items() if getattr(member, "__module__", "") == "kdlib.answers"]
+PUBLIC = [
+    *kd.__all__,
+    *(f"kdlib.bounds.{name}" for name in kd.bounds.__all__),
+    *(f"kdlib.answers.{name}" for name in ANSWERS if not name.startswith("_")),
+]
 
 
-@pytest.mark.parametrize("name", [*kd.__all__, *(f"kdlib.bounds.{name}" for name in kd.bounds.__all__)])
+@pytest.mark.parametrize("name", PUBLIC)
 def test_name_is_on_the_page_and_documented(name):
     assert re.search(rf"^\.\. auto(class|function):: {re.escape(name)}$", PAGE, re.MULTILINE)
     assert inspect.getdoc(attrgetter(name.removeprefix("kdlib."))(kd))

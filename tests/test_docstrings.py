@@ -13,13 +13,16 @@ from tools import ledger
 PUBLIC = {f"kd.{name}": getattr(kd, name) for name in kd.__all__} | {
     f"kd.bounds.{name}": getattr(kd.bounds, name) for name in kd.bounds.__all__
 }
-EDGE = [importlib.import_module(f"kdlib.{name}") for name in ("datasets", "image_files")]
+EDGE = [importlib.import_module(f"kdlib.{name}") for name in ("answers", "datasets", "figures", "image_files", "views")]
 PUBLIC |= {
     f"kd.{module.__name__.split('.')[-1]}.{name}": member
     for module in EDGE
     for name, member in vars(module).items()
-    if inspect.isfunction(member) and member.__module__ == module.__name__ and not name.startswith("_")
+    if inspect.isroutine(member) or inspect.isclass(member)
+    if member.__module__ == module.__name__ and not name.startswith("_")
 }
+# what draws does not check what it is given
+DRAWS = ("kd.answers.", "kd.figures.", "kd.views.")
 
 
 LABELS = {statement.label for statement in ledger.statements()}
@@ -27,7 +30,7 @@ LABELS = {statement.label for statement in ledger.statements()}
 # called by chapters and tests.
 WITH_EXAMPLE = PUBLIC | {
     f"kd.{module}.{name}": member
-    for module in ("claims", "datasets", "explorer", "figures", "views")
+    for module in ("claims", "explorer")
     for name, member in vars(importlib.import_module(f"kdlib.{module}")).items()
     if callable(member) and getattr(member, "__module__", "") == f"kdlib.{module}" and not name.startswith("_")
     if module != "explorer" or name == "Explorer"
@@ -44,22 +47,18 @@ def test_examples_run(name):
         assert results.attempted and not results.failed, f"{name}: {results}"
 
 
+def sections(member):
+    """The sections of a docstring, by their titles."""
+    _, *parts = re.split(r"^(\w+)\n-+$", inspect.getdoc(member) or "", flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
 @pytest.mark.parametrize("name", [name for name, member in PUBLIC.items() if inspect.isfunction(member)])
-def test_a_function_says_what_it_takes_returns_and_raises_and_where_it_is_from(name):
-    text = inspect.getdoc(PUBLIC[name])
-    sections = re.findall(r"^(\w+)\n-+$", text, re.MULTILINE)
-    assert {"Parameters", "Returns", "Raises"} <= set(sections) or not inspect.signature(PUBLIC[name]).parameters, (
-        sections
-    )
-    assert "References" in sections or name.startswith("kd.datasets."), sections
-    references = re.search(r"References\n-+\n(.*?)(\n\w+\n-+\n|\Z)", text, re.DOTALL)
-    named = re.findall(r"``([a-z0-9-]+)``", references[1]) if references else []
+def test_a_function_says_where_it_is_from(name):
+    found = sections(PUBLIC[name])
+    assert "References" in found or name.startswith(("kd.datasets.", *DRAWS)), list(found)
+    named = re.findall(r"``([a-z0-9-]+)``", found.get("References", ""))
     assert set(named) <= LABELS, named
-    described = re.search(r"Parameters\n-+\n(.*?)(\n\w+\n-+\n|\Z)", text, re.DOTALL)
-    for parameter in inspect.signature(PUBLIC[name]).parameters:
-        assert re.search(rf"^(.*, )?{parameter}(, .*)? : ", described[1], re.MULTILINE) or re.search(
-            rf"^{parameter}$", described[1], re.MULTILINE
-        ), f"{name}: {parameter} is not described"
 
 
 def signatures():
@@ -75,6 +74,22 @@ def signatures():
 
 
 SIGNATURES = dict(signatures())
+
+
+def arguments(function):
+    return [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
+
+
+@pytest.mark.parametrize("name", [name for name, function in SIGNATURES.items() if arguments(function)])
+def test_a_call_says_what_it_takes_returns_and_raises(name):
+    makes = name.endswith(".__init__")  # the class says it
+    found = sections(PUBLIC[name.removesuffix(".__init__")] if makes else SIGNATURES[name])
+    checks = not name.startswith((*DRAWS, "kd.bounds.Bound."))
+    needed = {"Parameters"} | (set() if makes else {"Returns"}) | ({"Raises"} if checks else set())
+    assert needed <= set(found), list(found)
+    for argument in arguments(SIGNATURES[name]):
+        described = rf"^((.*, )?\*?{argument}(, .*)? : |{argument}$)"
+        assert re.search(described, found["Parameters"], re.MULTILINE), f"{argument} is not described"
 
 
 @pytest.mark.parametrize("name", SIGNATURES)

@@ -1,6 +1,7 @@
 """Slow modes, the largest rate, counts and characteristic values against dense references."""
 
 import tracemalloc
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +104,16 @@ def test_lanczos_and_dense_factors_agree(lam, monkeypatch):
     np.testing.assert_allclose(largest, kd.largest_rate(problem).value, rtol=1e-12)
 
 
+def test_rates_alone_take_fewer_steps_than_modes(monkeypatch):
+    (problem, _), solve, steps = equal_units(), spectrum._solve, []
+    monkeypatch.setattr(spectrum, "_solve", lambda *args: (steps.append(None), solve(*args))[1])
+    rates = kd.decay_rates(problem, 10)
+    alone = len(steps)
+    modes = kd.slow_modes(problem, 10)
+    assert alone < 0.85 * (len(steps) - alone)
+    np.testing.assert_allclose(rates, modes.rates, rtol=1e-12)
+
+
 def test_lanczos_counts_multiple_rates():
     problem, kernel = equal_units()
     rates = np.sort(np.concatenate([1.5 * kernel, *[0.5 * kernel] * 49]))
@@ -126,6 +137,12 @@ def test_a_rate_that_lanczos_passes_over_is_found_by_the_count(monkeypatch):
     assert calls == [6, 1]
 
 
+def only(warned):
+    """The text of the one warning, which must point here, at the line that called kdlib."""
+    assert [Path(one.filename) for one in warned] == [Path(__file__)]
+    return str(warned[0].message)
+
+
 def test_no_convergence_is_a_warning_and_not_a_number(monkeypatch):
     import scipy.sparse.linalg as sparse
 
@@ -133,8 +150,31 @@ def test_no_convergence_is_a_warning_and_not_a_number(monkeypatch):
         raise sparse.ArpackNoConvergence("no convergence", np.zeros(0), np.zeros((750, 0)))
 
     monkeypatch.setattr(sparse, "eigsh", stops)
-    with pytest.warns(UserWarning, match="Lanczos found 0 of 2"):
+    with pytest.warns(UserWarning) as warned:
         assert np.isnan(kd.decay_rates(many_units(), 2)).all()
+    assert only(warned) == "spectrum: Lanczos found 0 of 2 eigenvalues"
+    with pytest.warns(UserWarning) as warned:
+        assert np.isnan(kd.slow_modes(many_units(), 2).rates).all()
+    assert only(warned) == "spectrum: Lanczos found 0 of 2 eigenvalues"
+    with pytest.warns(UserWarning) as warned:
+        assert np.isnan(kd.largest_rate(many_units())).all()
+    assert only(warned) == "largest_rate: Lanczos found 0 of 1 eigenvalues"
+
+
+def test_rates_that_are_counted_but_not_found_are_reported(monkeypatch):
+    monkeypatch.setattr(spectrum, "count", lambda *_: 0)
+    with pytest.warns(UserWarning) as warned:
+        found = kd.decay_rates(many_units(), 3)
+    assert only(warned) == f"spectrum: 3 rates below {found[-1]:.3g} are counted but not found"
+
+
+def test_modes_that_are_none_are_reported(monkeypatch):
+    right = spectrum._krylov
+    monkeypatch.setattr(spectrum, "_krylov", lambda *args, **kwargs: np.roll(right(*args, **kwargs), 1, axis=2))
+    monkeypatch.setattr(spectrum, "count", lambda *_: 600)  # nothing is missing
+    with pytest.warns(UserWarning) as warned:
+        modes = kd.slow_modes(many_units(), 3)
+    assert only(warned) == f"spectrum: residuals of slow modes up to {np.max(modes.residuals):.1e}"
 
 
 def test_characteristic_values_make_the_characteristic_matrix_singular():
