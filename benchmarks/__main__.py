@@ -10,7 +10,8 @@ import jax
 from benchmarks import record
 
 NAMES = ("trajectory", "product", "memory", "growth", "kernels", "training", "compilation")
-# what is measured on an accelerator too; memory is the host's, and neural-tangents needs an older JAX
+# what is measured on an accelerator too; memory is the host's, neural-tangents needs an older JAX, in trajectory SciPy
+# would carry each product to the host and back, and the large rows of growth factor units in small batches
 ON_ACCELERATOR = ("product", "training", "compilation")
 
 
@@ -33,7 +34,8 @@ def bench(names, accepted_path) -> int:
     new = record.empty()
     for name in names:
         _say(f"{name} ({time.strftime('%H:%M:%S')})")
-        new["results"][name] = importlib.import_module(f"benchmarks.{name}").run(_say)
+        state = record.state()  # of the code that this process has read, whatever becomes of the files meanwhile
+        new["results"][name] = importlib.import_module(f"benchmarks.{name}").run(_say) | state
         kept = record.read(record.LATEST)
         same = kept is not None and all(kept[key] == new[key] for key in ("machine", "versions"))
         record.write(new | {"results": (kept["results"] if same else {}) | new["results"]}, record.LATEST)
@@ -53,7 +55,11 @@ def accept(names, path) -> int:
     if missing := [name for name in names if name not in latest["results"]]:
         print(f"Not accepted, for these have not run yet on this machine: {', '.join(missing)}", file=sys.stderr)
         return 1
-    record.write(latest | {"results": {name: latest["results"][name] for name in names}}, path)
+    results = {name: latest["results"][name] for name in names}
+    if changed := [name for name, result in results.items() if record.changed(result)]:
+        print(f"Not accepted, for these measured code that no commit holds: {', '.join(changed)}", file=sys.stderr)
+        return 1
+    record.write(latest | {"results": results}, path)
     print(f"Accepted: {path.relative_to(record.ROOT)}")
     return 0
 

@@ -3,6 +3,9 @@
 import numpy as np
 
 from benchmarks import record
+from kdlib import linear_system
+
+SHARE = 0.75  # of a machine's memory
 
 
 def targets(run: dict) -> str:
@@ -20,8 +23,10 @@ def missed(run: dict) -> str:
     """How many targets were missed, and what a later run is held to."""
     verdicts = [record.reached(target) for result in run["results"].values() for target in result["targets"]]
     return (
-        f"{verdicts.count(False)} of {len(verdicts)} targets are missed. `make bench` fails when a target falls below "
-        f"{record.REGRESSION:.0%} of its accepted value; times in seconds are compared on the same machine only."
+        f"{verdicts.count(False)} of {len(verdicts)} targets are missed. `make bench` fails when a target that was "
+        f"reached is missed, when a number that should be large falls below {record.REGRESSION:.0%} of the accepted "
+        f"one, or when one that should be small rises above {1 / record.REGRESSION:.0%} of it; times in seconds are "
+        "compared on the same machine only."
     )
 
 
@@ -39,38 +44,114 @@ def machine(run: dict) -> str:
     chips = "; ".join(about[part] for part in ("accelerator", "processor") if part in about)
     return (
         f"{chips}, {about['cores']} cores, {about['memory_gb']} GB of memory, {about['system']}; "
-        f"measured on {run['date']}.\n\nVersions: {versions}."
+        f"measured {states(run)}.\n\nVersions: {versions}."
     )
 
 
-def constants(run: dict) -> dict:
-    """Of the memory GB = base + each·m(n + d), and of the time of a product seconds = rate·m·n·d."""
-    small, large = (row for row in run["results"]["memory"]["rows"][:2])
-    entries = [row["m"] * (row["n"] + row["d"]) for row in (small, large)]
-    each = (large["gb"] - small["gb"]) / (entries[1] - entries[0])
-    products = [row for row in run["results"]["growth"]["rows"] if "products" in row]
-    longest = max(products, key=lambda row: row["m"] * row["n"])
+def states(run: dict) -> str:
+    """When, and with which code: one for all, or benchmark by benchmark."""
+    found: dict[str, list[str]] = {}
+    for result in run["results"].values():
+        day, commit = result.get("date") or run["date"], result.get("commit") or "not recorded"
+        found.setdefault(f"on {day}, commit {commit}", []).append(result["title"])
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{state} (*{'*, *'.join(titles)}*)" for state, titles in found.items())
+
+
+def keeps_slopes(m: float, n: int) -> bool:
+    """Whether `kernel_flow` keeps its slopes, in 64-bit on one CPU."""
+    return 8 * m * n <= linear_system._KEPT_BYTES
+
+
+def constants(run: dict) -> dict | None:
+    """Of GB = base + samples·mn + inputs·md and seconds = rate·mnd, with slopes that are kept, and without.
+
+    Three processes that kept them give base, samples and inputs; one that did not, the other ``samples``. The rates are
+    those of the largest of each. None where the record has too few: a run may have failed.
+    """
+    rows = [row for row in run["results"]["memory"]["rows"] if "gb" in row]
+    kept = [row for row in rows if keeps_slopes(row["m"], row["n"])]
+    streamed = [row for row in rows if row not in kept]
+    if len(kept) < 3 or not streamed:
+        return None
+    design = [[1, row["m"] * row["n"], row["m"] * row["d"]] for row in kept]
+    scale = np.max(design, axis=0)
+    base, samples, inputs = np.linalg.lstsq(design / scale, [row["gb"] for row in kept])[0] / scale
+    large, largest = (max(part, key=lambda row: row["m"] * row["n"]) for part in (kept, streamed))
+    without = (largest["gb"] - base - inputs * largest["m"] * largest["d"]) / (largest["m"] * largest["n"])
     return {
-        "base": small["gb"] - each * entries[0],
-        "each": each,
-        "rate": longest["seconds"][1] / (longest["m"] * longest["n"] * longest["d"]),
-        "products": max(row["products"] for row in products),
+        "base": base,
+        "inputs": inputs,
+        "samples": (samples, without),
+        "rates": [row["seconds"][1] / (row["m"] * row["n"] * row["d"]) for row in (large, largest)],
     }
 
 
-def sizes(run: dict, d: int = 64) -> str:
-    """For machines of some memories the widest network, and what its trajectory then takes."""
+def fits(run: dict) -> str:
+    """Memory and time of a trajectory by formula, and for machines of some memories the widest network."""
     known = constants(run)
-    lines = ["| memory | samples n | widest network m | one product | a trajectory |", "|--:|--:|--:|--:|--:|"]
+    if known is None:
+        return "This record has too few runs of *Memory* for it."
+    limit = linear_system._KEPT_BYTES
+    formulas = [
+        f"| {case} | {known['base']:.2f} GB + {1e9 * samples:.0f} mn bytes + {1e9 * known['inputs']:.0f} md bytes | "
+        f"{rate:.1e} mnd s |"
+        for case, samples, rate in zip(("up to there", "beyond"), known["samples"], known["rates"])
+    ]
+    return "\n".join([
+        f"Slopes of up to {limit / 2**30:g} GiB are kept, which is $mn \\le {limit // 8}$ numbers; beyond, each "
+        "product computes them anew.", "", "| | memory | a trajectory |", "|:--|--:|--:|", *formulas, "",
+        f"With {SHARE:.0%} of a machine's memory and $d = 64$:", "", sizes(known),
+    ])  # fmt: skip
+
+
+def sizes(known: dict, d: int = 64) -> str:
+    """For machines of some memories the widest network, and what its trajectory then takes."""
+    lines = ["| memory | samples n | widest network m | a trajectory |", "|--:|--:|--:|--:|"]
     for memory in (4, 8, 16, 32, 64):
         for n in (1000, 10_000):
-            m = (0.75 * memory - known["base"]) / known["each"] / (n + d)
+            free = SHARE * memory - known["base"]
+            with_slopes, without = (free / (each * n + known["inputs"] * d) for each in known["samples"])
+            most_kept = linear_system._KEPT_BYTES / (8 * n)
+            # what fits without may be too small for kdlib to do without
+            m = with_slopes if with_slopes <= most_kept else max(most_kept, without)
             m = int(float(f"{m:.1e}"))
-            product = known["rate"] * m * n * d
-            lines.append(
-                f"| {memory} GB | {n} | {m} | {duration(product)} | up to {duration(product * known['products'])} |"
-            )
+            seconds = known["rates"][0 if keeps_slopes(m, n) else 1] * m * n * d
+            lines.append(f"| {memory} GB | {n} | {m} | {duration(seconds)} |")
     return "\n".join(lines)
+
+
+def gains(run: dict) -> str:
+    """How many times faster than the best alternative kdlib is, and the textbook method that the reference follows."""
+    rows, said = run["results"]["trajectory"]["rows"], []
+    for row in rows:
+        if "the reference" not in row["name"]:
+            continue
+        label = row["name"].split(": ")[0]
+        others = [other for other in rows if other["name"].startswith(label) and other is not row and other["accurate"]]
+        ours = next(other for other in others if other["name"].endswith("kdlib"))
+        best = min(other["seconds"][1] for other in others if other is not ours)
+        textbook, gain = (best / contestant["seconds"][1] for contestant in (row, ours))
+        said.append(
+            f"at {label} it is {textbook:.3g} times faster than the best alternative, and kdlib {gain:.3g} times"
+        )
+    return "; ".join(said)
+
+
+def slower_there(run: dict, there: dict) -> str:
+    """Which functions take longer on the accelerator than on the CPU of the other record."""
+    rows = [each["results"]["compilation"]["rows"] for each in (run, there)]
+    seconds = [{row["name"]: row["seconds"][1] for row in part} for part in rows]
+    slower = [
+        f"`{name.split(',')[0]}` ({theirs:.3g} s, there {ours:.3g} s)"
+        for name, theirs in seconds[1].items()
+        if name.endswith("second problem") and theirs > (ours := seconds[0][name])
+    ]
+    if not slower:
+        return ""
+    where = "On the small problem of *Compilation*, once compiled, slower here than on the CPU above"
+    return f"{where}: {', '.join(slower)}. Its work is factorizations of many small matrices."
 
 
 def duration(seconds: float) -> str:

@@ -9,10 +9,10 @@ WORDS = "unit-norm Gaussian inputs, Gaussian labels, a teacher whose weights are
 
 
 def problem(
-    m: int, n: int, d: int, *, activation: str = "tanh", lam: float = 0.5, features: bool = True
+    m: int, n: int, d: int, *, activation: str = "tanh", lam: float = 0.5, features: bool = True, seed: int = 0
 ) -> kd.TransferProblem:
     """A student of N(0, 1) weights and a teacher close by, given by its features or, without them, as a network."""
-    data, labels, start, lead = jax.random.split(jax.random.key(0), 4)
+    data, labels, start, lead = jax.random.split(jax.random.key(seed), 4)
     x = jax.random.normal(data, (n, d))
     x = x / jnp.linalg.norm(x, axis=1, keepdims=True)
     student = kd.TwoLayerNetwork.init(start, m, d, activation=activation)

@@ -1,14 +1,17 @@
 """The record of a run: what was asked, what was measured, on which machine; and how it compares with the accepted one.
 
-The record is JSON: ``machine``, ``versions``, ``date`` and ``results``, by benchmark. A result has ``title``,
-``problem`` (what was solved, in words), ``rows`` (contestants) and ``targets``; a target has ``what``, ``at_least`` or
-``at_most``, and ``measured``: first quartile, median, third quartile of a ratio, or of another number.
+The record is JSON: ``machine``, ``versions`` and ``results``, by benchmark. A result has ``title``,
+``problem`` (what was solved, in words), ``rows`` (contestants) and ``targets``, and the ``date`` and the ``commit`` of
+the code that was measured. A target has ``what``, ``at_least`` or ``at_most``, and ``measured``: first quartile,
+median, third quartile of a ratio, or of another number, infinite where a run failed.
 """
 
 import datetime
 import json
+import math
 import os
 import platform
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,11 +30,11 @@ def result(title: str, problem: str, rows: list[dict], targets: list[dict], **mo
     return {"title": title, "problem": problem, "rows": rows, "targets": targets, **more}
 
 
-def target(what: str, measured, *, at_least: float | None = None, at_most: float | None = None, unit="") -> dict:
+def target(what: str, measured, *, at_least=None, at_most=None, unit="", how="measured") -> dict:
     """What was asked, and the quartiles of what was measured; one number stands for all three."""
     measured = [float(value) for value in measured] if isinstance(measured, list) else [float(measured)] * 3
     asked = {"at_least": at_least} if at_most is None else {"at_most": at_most}
-    return {"what": what, **asked, "unit": unit, "measured": measured}
+    return {"what": what, **asked, "unit": unit, "measured": measured, "how": how}
 
 
 def reached(target: dict) -> bool:
@@ -62,11 +65,30 @@ def _processor():
     return " ".join([about.get("model name", platform.machine()), *vectors[:1]])
 
 
+def state() -> dict:
+    """The day, and the commit of the code: "changed" where kdlib or the benchmarks differ from it, None without git."""
+
+    def git(*arguments):
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=ROOT, check=True)
+        return done.stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short", "HEAD")
+        commit += ", changed" if git("status", "--porcelain", "--", "kdlib", "benchmarks/*.py") else ""
+    except (OSError, subprocess.CalledProcessError):
+        commit = None
+    return {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "commit": commit}
+
+
+def changed(result: dict) -> bool:
+    """Whether it was measured with code that no commit holds."""
+    return "changed" in (result.get("commit") or "")
+
+
 def empty() -> dict:
-    """A record of this machine and day without results."""
+    """A record of this machine without results."""
     packages = ("kdlib", "jax", "diffrax", "numpy", "scipy")
     return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "results": {},
@@ -103,7 +125,7 @@ def score(target: dict, accepted: dict) -> float:
 
 
 def regressions(record: dict, accepted: dict) -> list[str]:
-    """A line for each target that fell below `REGRESSION` of its accepted number, or that is gone.
+    """A line for each target that fell below `REGRESSION` of its accepted number, is no longer reached, or is gone.
 
     Seconds are compared only with those of the same machine; ratios, counts and memory with those of any.
     """
@@ -112,9 +134,12 @@ def regressions(record: dict, accepted: dict) -> list[str]:
         before = {target["what"]: target for target in accepted["results"].get(name, {"targets": []})["targets"]}
         for target in result["targets"]:
             old = before.pop(target["what"], None)
-            compared = old is not None and (same or target["unit"] != "s")
-            if compared and score(target, old) < REGRESSION:
-                lines.append(f"{name}: {target['what']}: {target['measured'][1]:.3g}, was {old['measured'][1]:.3g}")
+            if old is None or (target["unit"] == "s" and not same):
+                continue
+            lost = reached(old) and not reached(target)
+            if lost or score(target, old) < REGRESSION:
+                line = f"{name}: {target['what']}: {target['measured'][1]:.3g}, was {old['measured'][1]:.3g}"
+                lines.append(line + (", no longer reached" if lost else ""))
         lines += [f"{name}: {what}: no longer measured" for what in before]
     return lines
 
@@ -138,7 +163,10 @@ def spread(quartiles: list[float]) -> str:
 
 
 def measured(target: dict) -> str:
-    return f"{spread(target['measured'])} {target['unit']}".strip()
+    if math.isinf(target["measured"][1]):
+        return "failed"
+    how = target.get("how", "measured")
+    return f"{spread(target['measured'])} {target['unit']}".strip() + ("" if how == "measured" else f", {how}")
 
 
 def asked(target: dict) -> str:
@@ -150,11 +178,12 @@ def describe(row: dict) -> str:
     """A contestant's time and how it came about, in a few words."""
     if "seconds" not in row:
         return row["how"]
-    said = f"{spread(row['seconds'])} s"
+    said = f"{'> ' if row['how'].startswith('stopped') else ''}{spread(row['seconds'])} s"
     if "error" in row:
         said += f", error {row['error']:.0e}" + ("" if row["accurate"] else ": misses the accuracy")
-    if "products" in row:
-        said += f", {row['products']} products"
+    for counted in ("products", "velocities"):
+        if counted in row:
+            said += f", {row[counted]} {counted}"
     if "gb" in row:
         said += f", {row['gb']:.3g} GB"
     return said if row["how"] == "measured" else f"{said}, {row['how']}"

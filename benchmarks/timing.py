@@ -3,11 +3,16 @@
 A contestant is a function without arguments that returns its answer as NumPy or JAX arrays.
 """
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
 import jax
 import numpy as np
+
+from benchmarks.record import ROOT
 
 PATIENCE = 20.0  # seconds; what takes longer is timed once
 PAUSE = 0.1  # seconds before each turn: threads of the one before spin for a while
@@ -18,6 +23,34 @@ def seconds(contestant: Callable):
     start = time.perf_counter()
     answer = jax.block_until_ready(contestant())
     return time.perf_counter() - start, answer
+
+
+def alone(program: str, most_seconds: float | None = None, **environment: str) -> subprocess.CompletedProcess:
+    """Run a program in a process of its own: no program compiled on an earlier day, no setting of BLAS but those given.
+
+    Raises
+    ------
+    subprocess.TimeoutExpired
+        After ``most_seconds``.
+    """
+    dropped = ("JAX_COMPILATION_CACHE_DIR", "OPENBLAS_NUM_THREADS")
+    kept = {key: value for key, value in os.environ.items() if key not in dropped} | environment
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=kept, timeout=most_seconds
+    )
+
+
+def answer_of(done: subprocess.CompletedProcess) -> str:
+    """What it printed.
+
+    Raises
+    ------
+    RuntimeError
+        With the last lines of its errors, if it failed.
+    """
+    if done.returncode != 0:
+        raise RuntimeError(f"a process ended with {done.returncode}: {done.stderr[-2000:]}")
+    return done.stdout
 
 
 def quartiles(values) -> list[float]:

@@ -3,50 +3,54 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 
 import kdlib as kd
 from benchmarks import record
 from benchmarks.problems import WORDS, problem
 from benchmarks.timing import compete, difference, ratio
+from kdlib.training import tolerances
 
-STEP, STEPS = 0.1, 100
+STEP, STEPS, END = 0.1, 100, 5.0
 
 
 def run(say, size=(2000, 400, 64), many=(256, 60, 64), count=64, rounds=7) -> dict:
     given = problem(*size)
     weights, x = given.student.weights, given.x
-    flow_time = jnp.array([5.0])
+    flow_time = jnp.array([END])
     evaluations = flow_evaluations(given, flow_time)
-    reference = in_numpy(given)()
-    say(f"  gradient_flow to t = 5 takes {evaluations} velocities")
+    descend, flow_in_numpy = in_numpy(given)
+    reference, flow_reference = descend(), flow_in_numpy(1e-12)
+    # the tolerance that kdlib gives its integrator, in the finer of its two runs
+    tolerance = float(tolerances(weights.dtype)[0])
     answers = {
         "gradient_descent": lambda: kd.gradient_descent(given, STEP, np.array([STEPS])).outputs[0],
         "its products alone": lambda: products(weights, x, STEPS),
-        "gradient descent in NumPy": in_numpy(given),
+        "gradient descent in NumPy": descend,
         "gradient_flow": lambda: kd.gradient_flow(given, flow_time).outputs[0],
         "the products of the flow alone": lambda: products(weights, x, evaluations),
+        f"gradient flow in NumPy, SciPy's DOP853, tolerance {tolerance:.1e}": lambda: flow_in_numpy(tolerance),
     }
-    errors = iter([reference, None, reference, None, None])
+    errors = iter([reference, None, reference, flow_reference, None, flow_reference])
 
     def error(answer):
         expected = next(errors)
         return None if expected is None else difference(answer, expected)
 
     rows = compete(answers, error=error, asked=1e-8, rounds=rounds, say=say)
-    descent, alone, _, flow, flow_alone = rows
-    one, together = several(*many, count)
-    say(f"  {count} values of λ in one call")
-    vector = compete(
-        {f"one value of λ at m={many[0]}, n={many[1]}": one, f"{count} values of λ in one call": together},
-        error=lambda answer: None, asked=1e-8, rounds=rounds, say=say,
-    )  # fmt: skip
+    descent, alone, _, flow, flow_alone, _ = rows
+    flow["velocities"] = evaluations  # of both its runs
     targets = [
         record.target("gradient_descent over its products alone", ratio(descent, alone), at_most=1.5),
         record.target("gradient_flow over its products alone", ratio(flow, flow_alone), at_most=1.5),
-        record.target(f"{count} values of λ over one", ratio(vector[1], vector[0]), at_most=16),
     ]
-    words = f"m = {size[0]}, n = {size[1]}, d = {size[2]}, {STEPS} steps of {STEP}, λ = 0.5, tanh; {WORDS}"
-    return record.result("Training", words, rows + vector, targets)
+    for what, single, values in several(*many, count):
+        both = vectorised(what, single, values, f"at m={many[0]}, n={many[1]}", rounds, say)
+        targets.append(record.target(f"{count} {what} over one", ratio(both[1], both[0]), at_most=16))
+        rows += both
+    m, n, d = size
+    words = f"m = {m}, n = {n}, d = {d}, {STEPS} steps of {STEP}, the flow to t = {END:g}, λ = 0.5, tanh; {WORDS}"
+    return record.result("Training", words, rows, targets)
 
 
 @jax.jit
@@ -77,31 +81,64 @@ def flow_evaluations(given, times):
 
 
 def in_numpy(given):
-    """The same descent as a user would write it."""
+    """The same descent and the same flow as a user would write them; the flow is given its tolerance."""
     net = given.student
     start, x, y, phi, b, lam = (
         np.asarray(part) for part in (net.weights, given.x, given.y, given.phi, net.output_weights, given.lam)
     )
 
+    def velocity(w):
+        features = np.tanh(w @ x.T)
+        residuals = b[:, None] * (y - b @ features) + lam * (phi - features)
+        return ((1 - features**2) * residuals) @ x
+
+    def outputs(w):
+        return b @ np.tanh(w @ x.T)
+
     def descend():
         w = start
         for _ in range(STEPS):
-            features = np.tanh(w @ x.T)
-            residuals = b[:, None] * (y - b @ features) + lam * (phi - features)
-            w = w + STEP * ((1 - features**2) * residuals) @ x
-        return b @ np.tanh(w @ x.T)
+            w = w + STEP * velocity(w)
+        return outputs(w)
 
-    return descend
+    def flow(tolerance):
+        solution = scipy.integrate.solve_ivp(
+            lambda t, w: velocity(w.reshape(start.shape)).ravel(), (0, END), start.ravel(),
+            method="DOP853", t_eval=[END], rtol=tolerance, atol=tolerance,
+        )  # fmt: skip
+        return outputs(solution.y[:, -1].reshape(start.shape))
+
+    return descend, flow
 
 
 def several(m, n, d, count):
-    """Gradient descent for one λ, and for many in one vectorised call."""
+    """What is varied, gradient descent as a function of it, and its values: λ, and the weights at the start."""
     given = problem(m, n, d)
 
-    def outputs(lam):
+    def of_lam(lam):
         each = kd.TransferProblem(given.student, given.x, given.y, given.phi, lam=lam)
-        return kd.gradient_descent(each, STEP, np.array([STEPS])).outputs
+        return kd.gradient_descent(each, STEP, np.array([STEPS])).outputs[0]
 
-    lams = jnp.linspace(0.1, 2.0, count)
-    one, together = jax.jit(outputs), jax.jit(jax.vmap(outputs))
-    return lambda: one(lams[0]), lambda: together(lams)
+    def of_start(weights):
+        student = given.student.with_weights(weights)
+        each = kd.TransferProblem(student, given.x, given.y, given.phi, lam=given.lam)
+        return kd.gradient_descent(each, STEP, np.array([STEPS])).outputs[0]
+
+    starts = jax.random.normal(jax.random.key(1), (count, m, d))
+    return ("values of λ", of_lam, jnp.linspace(0.1, 2.0, count)), ("seeds", of_start, starts)
+
+
+def vectorised(what, function, values, where, rounds, say):
+    """Rows of a call with one value, and of one with all: the same answers as one by one."""
+    one, together = jax.jit(function), jax.jit(jax.vmap(function))
+    expected = iter([None, [one(value) for value in values]])
+
+    def error(answers):
+        singles = next(expected)
+        return None if singles is None else max(map(difference, answers, singles))
+
+    contestants = {
+        f"one of the {what}, {where}": lambda: one(values[0]),
+        f"{len(values)} {what} in one call": lambda: together(values),
+    }
+    return compete(contestants, error=error, asked=1e-10, rounds=rounds, say=say)
