@@ -97,23 +97,11 @@ def make_a_book(app, doctree, docname):
         doctree += [nodes.raw("", title, format="latex"), *solutions]
 
 
-# With TeX -------------------------------------------------------------------------------------------------------------
+# From the book to LaTeX -----------------------------------------------------------------------------------------------
 
 
-def missing() -> dict[str, str]:
-    """What this machine lacks, with the Debian package of each."""
-    return {name: package for name, package in NEEDED.items() if not _found(name)}
-
-
-def _found(name: str) -> bool:
-    if "." not in name:
-        return shutil.which(name) is not None
-    lister = ["fc-list"] if name.endswith((".otf", ".ttf")) else ["kpsewhich", name]
-    return bool(shutil.which(lister[0])) and f"/{name}" in subprocess.run(lister, capture_output=True, text=True).stdout
-
-
-def typeset(root: Path, cache: Path, folder: Path) -> Path:
-    """Write the LaTeX source of the book into `folder`, and run XeLaTeX on it."""
+def write_source(root: Path, cache: Path, folder: Path) -> Path:
+    """Write the LaTeX source of the book of `root`, with the outputs in `cache`, into `folder`."""
     from jupyter_book.sphinx import build_sphinx
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -138,9 +126,29 @@ def typeset(root: Path, cache: Path, folder: Path) -> Path:
     (source,) = folder.glob("*.tex")
     source.write_text(LIMIT_WITHOUT_BRACES.sub(r"\1{\\\2}", source.read_text(encoding="utf-8")), encoding="utf-8")
     (folder / "bbm.sty").write_text(r"\ProvidesPackage{bbm}")  # the class asks for it, and the book does not use it
+    return source
+
+
+# With TeX -------------------------------------------------------------------------------------------------------------
+
+
+def missing() -> dict[str, str]:
+    """What this machine lacks, with the Debian package of each."""
+    return {name: package for name, package in NEEDED.items() if not _found(name)}
+
+
+def _found(name: str) -> bool:
+    if "." not in name:
+        return shutil.which(name) is not None
+    lister = ["fc-list"] if name.endswith((".otf", ".ttf")) else ["kpsewhich", name]
+    return bool(shutil.which(lister[0])) and f"/{name}" in subprocess.run(lister, capture_output=True, text=True).stdout
+
+
+def typeset(source: Path) -> Path:
+    """Run XeLaTeX on the source, and return the PDF beside it."""
     command = ["latexmk", "-xelatex", "-interaction=nonstopmode", "-halt-on-error", "-silent", source.name]
     dateless = os.environ | {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1"}
-    done = subprocess.run(command, cwd=folder, env=dateless, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(command, cwd=source.parent, env=dateless, capture_output=True, text=True, errors="replace")
     if done.returncode != 0:
         raise build.BuildError(f"XeLaTeX stopped; {source.with_suffix('.log')} says where:\n{done.stdout[-2000:]}")
     return source.with_suffix(".pdf")
@@ -153,7 +161,7 @@ def main() -> int:
         return 1
     try:
         build.build()
-        pdf = typeset(build.ROOT, build.outputs(build.ROOT), build.ROOT / "_build/latex")
+        pdf = typeset(write_source(build.ROOT, build.outputs(build.ROOT), build.ROOT / "_build/latex"))
     except build.BuildError as error:
         print(f"\nThe PDF was not made: {error}", file=sys.stderr)
         return 1

@@ -227,6 +227,8 @@ def definitions(body: str) -> dict[str, str]:
         for check in statement.select(".checked"):
             check.decompose()
         found[statement["id"]] = _inside(statement)
+        for second_name in statement.select(":scope > span[id]"):
+            found[second_name["id"]] = found[statement["id"]]
     for equation in soup.select('div.math[id^="equation-"]'):
         found[equation["id"]] = _inside(equation, keep=True)
     for figure in soup.select("figure[id]"):

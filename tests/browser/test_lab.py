@@ -33,6 +33,10 @@ explorer
 ```
 
 ```{code-cell} ipython3
+print("strength:", explorer.lam)
+```
+
+```{code-cell} ipython3
 explorer.lam = 0.5
 print("sentence:", explorer.sentence)
 ```
@@ -96,13 +100,19 @@ def test_an_explorer_is_live_in_jupyterlab(browser, lab):
     run(tab, cell.first, tab.locator(".kd-explorer-live"))
     strength = sliders(tab)[0]
 
-    # a key moves it, and what it says becomes kdlib's own sentence for a value between those of the table
-    before = drawn(tab)
+    # a key moves it, here and in the kernel
+    before, start = drawn(tab), strength.get_attribute("aria-valuetext")
     strength.press("ArrowRight")
     settle(tab)
     assert drawn(tab) != before
-    printed = tab.locator(".jp-OutputArea-output pre", has_text="sentence:")
+    printed = tab.locator(".jp-OutputArea-output pre", has_text="strength:")
     run(tab, cell.nth(1), printed)
+    there = float(printed.inner_text().removeprefix("strength:"))
+    assert strength.get_attribute("aria-valuetext") == f"λ = {there:g}" != start
+
+    # the kernel moves it, too: it says kdlib's own sentence for a value between those of the table
+    printed = tab.locator(".jp-OutputArea-output pre", has_text="sentence:")
+    run(tab, cell.nth(2), printed)
     expected = printed.inner_text().removeprefix("sentence:").strip()
     tab.wait_for_function("document.querySelector('.kd-sentence').innerText.includes('λ = 0.5')")
     assert same_text(tab.locator(".kd-sentence").inner_text(), expected)

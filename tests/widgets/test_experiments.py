@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 NAMES = ("good", "stopped early", "few samples", "noisy labels", "machine")
 STEPS = np.array([0, 1, 2, 4, 8, 15, 30, 50, 75, 100])
@@ -13,6 +14,10 @@ STEPS = np.array([0, 1, 2, 4, 8, 15, 30, 50, 75, 100])
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.experiments_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 @pytest.fixture(scope="module")

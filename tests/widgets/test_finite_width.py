@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 # What gradient_flow leaves open of a gap: about its tolerance times the length of the way.
 ACCURACY = 2e-7
@@ -13,6 +14,10 @@ ACCURACY = 2e-7
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.finite_width_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 def problem(m):

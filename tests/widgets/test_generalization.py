@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 GOOD, POOR, MISLED = 0.0, 1.0, 2.0
 START = {"lam": 10.0, "flipped": 0.1, "teacher": GOOD}
@@ -13,6 +14,10 @@ START = {"lam": 10.0, "flipped": 0.1, "teacher": GOOD}
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.generalization_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 @pytest.fixture(autouse=True)

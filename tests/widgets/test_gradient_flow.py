@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 HORIZON = 4.0
 
@@ -12,6 +13,10 @@ HORIZON = 4.0
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.gradient_flow_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 def problem(lam):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 ACTIVATIONS = ("tanh", "relu", "erf")
 
@@ -12,6 +13,10 @@ ACTIVATIONS = ("tanh", "relu", "erf")
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.kernels_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 @pytest.fixture(scope="module")

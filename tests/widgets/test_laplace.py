@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 CORNERS = [(0.01, 0.0), (0.01, 1.0), (10.0, 0.0), (10.0, 1.0)]
 INSIDE = [(0.25, 1.0), (1.0, 0.1), (0.3, 0.7)]  # the last one is off the grid
@@ -12,6 +13,10 @@ INSIDE = [(0.25, 1.0), (1.0, 0.1), (0.3, 0.7)]  # the last one is off the grid
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.laplace_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 def move(explorer, lam, apart):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 NEAR, FAR = 0.0, 1.0
 
@@ -12,6 +13,10 @@ NEAR, FAR = 0.0, 1.0
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.lazy_training_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 def expected(explorer, m, teacher):

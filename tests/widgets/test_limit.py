@@ -9,6 +9,7 @@ import pytest
 
 import kdlib as kd
 from kdlib.widgets.limit import circle_problem
+from tests.widgets.test_every_explorer import EveryExplorer
 
 DIGITS = 3  # significant digits that the page shows
 
@@ -26,6 +27,18 @@ def problem(n=6, dim=2, width=16, lam=1.0):
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.limit_explorer(problem())
+
+
+@pytest.fixture(scope="module")
+def on_the_page():
+    """The circle's problem, as the book shows it."""
+    return kd.widgets.limit_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    @pytest.fixture
+    def explorer(self, on_the_page):
+        return on_the_page
 
 
 @pytest.fixture(autouse=True)
@@ -90,9 +103,9 @@ def test_the_claim_holds_at_both_ends(explorer, noise):
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0])
-def test_on_the_page_the_student_ends_between_labels_and_teacher(noise):
-    """At every λ of the table, and at both ends next to one of the two: the circle's problem, as the book shows it."""
-    explorer, given = kd.widgets.limit_explorer(), circle_problem()
+def test_on_the_page_the_student_ends_between_labels_and_teacher(on_the_page, noise):
+    """At every λ of the table, and at both ends next to one of the two."""
+    explorer, given = on_the_page, circle_problem()
     explorer.noise = noise
     labels = explorer.value("labels")
     assert labels.shape == given.y.shape  # all of them are shown
@@ -181,13 +194,12 @@ def test_an_unknown_field_is_named(explorer):
         explorer.value("outputz")
 
 
-def test_the_student_of_the_circle_that_misses_its_labels_is_nearer_to_the_truth():
-    """What the chapter asks its readers to predict, with the explorer of the page."""
-    circle = kd.widgets.limit_explorer()
-    circle.noise, found = 1.0, []
+def test_the_student_of_the_circle_that_misses_its_labels_is_nearer_to_the_truth(on_the_page):
+    """What the chapter asks its readers to predict."""
+    on_the_page.noise, found = 1.0, []
     for lam in (0.0, 100.0):
-        circle.lam = lam
-        found.append([circle.value(name)[0] for name in ("error", "truth", "teacher_error")])
+        on_the_page.lam = lam
+        found.append([on_the_page.value(name)[0] for name in ("error", "truth", "teacher_error")])
     (label_error, truth, _), (strong_error, strong_truth, teacher_error) = found
     assert label_error < 1e-6 and 0.99 * teacher_error < strong_error < teacher_error
     assert strong_truth < 0.2 * truth

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 ONE = 8  # the output that it follows
 ENDS = [(0.01, 0.01), (0.01, 1000.0), (100.0, 0.01), (100.0, 1000.0)]
@@ -14,6 +15,10 @@ INSIDE = [(1.0, 4.0), (0.0271, 3.7)]  # the last is off the grid
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.linear_system_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 def problem(lam):

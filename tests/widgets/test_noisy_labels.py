@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 START = {"noise": 0.4, "error": 0.3, "lam": 1.0}
 ENDS = [(s, e, lam) for s in (0.1, 0.6) for e in (0.1, 0.6) for lam in (0.01, 100.0)]
@@ -16,6 +17,10 @@ BOTH, LABELS, TEACHER = (f"it beats {words}." for words in (
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.noisy_labels_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 @pytest.fixture(autouse=True)

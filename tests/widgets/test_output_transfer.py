@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 START = {"lam": 10.0, "n": 4.0}
 ENDS = [(lam, n) for lam in (0.01, 100.0) for n in (2.0, 6.0)]
@@ -13,6 +14,10 @@ ENDS = [(lam, n) for lam in (0.01, 100.0) for n in (2.0, 6.0)]
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.output_transfer_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 @pytest.fixture(autouse=True)

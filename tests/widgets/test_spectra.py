@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 POINTS = [(0.01, 0.0, 0.0), (1.0, 0.0, 1.0), (10000.0, 1.0, 0.5), (100.0, 2.0, 1.0), (3.7, 1.0, 0.9)]  # the last: live
 
@@ -11,6 +12,10 @@ POINTS = [(0.01, 0.0, 0.0), (1.0, 0.0, 1.0), (10000.0, 1.0, 0.5), (100.0, 2.0, 1
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.spectra_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 def move(explorer, time, labels, noise):

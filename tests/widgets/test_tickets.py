@@ -5,11 +5,16 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.tickets_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import kdlib as kd
+from tests.widgets.test_every_explorer import EveryExplorer
 
 GRID = [(0.03, 0.0), (1.0, 30.0), (30.0, 5000.0)]
 OFF_GRID = [(0.37, 33.0), (100.0, 4999.0)]
@@ -13,6 +14,10 @@ OFF_GRID = [(0.37, 33.0), (100.0, 4999.0)]
 @pytest.fixture(scope="module")
 def explorer():
     return kd.widgets.transfer_explorer()
+
+
+class TestLikeEveryExplorer(EveryExplorer):
+    pass
 
 
 @pytest.fixture(scope="module")
