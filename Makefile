@@ -30,7 +30,7 @@ verify: $(READY) browser  ## the long sweeps over random problems and pages; wri
 	@$(QUICK) $(PYTEST) --sweep --ignore tests/claims -m "not timed"
 	@$(PYTEST) -n 0 --sweep -m timed
 
-bench: $(READY)  ## time kdlib beside its alternatives; compares with benchmarks/accepted.json
+bench: $(READY)  ## time kdlib beside its alternatives; compares with the accepted record in benchmarks/
 	@$(BIN)/python -m benchmarks
 
 lab: $(READY)  ## open the chapters as notebooks in JupyterLab

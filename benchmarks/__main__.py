@@ -31,11 +31,12 @@ def main(arguments: list[str]) -> int:
 def bench(names, accepted_path) -> int:
     """Run, with a record after each benchmark: what was measured is not lost when a later one fails."""
     jax.config.update("jax_enable_x64", True)
-    new = record.empty()
+    new, state = record.empty(), record.state()
     for name in names:
         _say(f"{name} ({time.strftime('%H:%M:%S')})")
-        state = record.state()  # of the code that this process has read, whatever becomes of the files meanwhile
         new["results"][name] = importlib.import_module(f"benchmarks.{name}").run(_say) | state
+        if record.state()["commit"] != state["commit"]:  # what it measured may be of both
+            new["results"][name]["commit"] = f"{state['commit']}, changed meanwhile"
         kept = record.read(record.LATEST)
         same = kept is not None and all(kept[key] == new[key] for key in ("machine", "versions"))
         record.write(new | {"results": (kept["results"] if same else {}) | new["results"]}, record.LATEST)

@@ -24,9 +24,9 @@ def missed(run: dict) -> str:
     verdicts = [record.reached(target) for result in run["results"].values() for target in result["targets"]]
     return (
         f"{verdicts.count(False)} of {len(verdicts)} targets are missed. `make bench` fails when a target that was "
-        f"reached is missed, when a number that should be large falls below {record.REGRESSION:.0%} of the accepted "
-        f"one, or when one that should be small rises above {1 / record.REGRESSION:.0%} of it; times in seconds are "
-        "compared on the same machine only."
+        f"reached is missed or no longer measured, when a number that should be large falls below "
+        f"{record.REGRESSION:.0%} of the accepted one, or when one that should be small rises above "
+        f"{1 / record.REGRESSION:.0%} of it; times in seconds are compared on the same machine only."
     )
 
 
@@ -99,9 +99,12 @@ def fits(run: dict) -> str:
         f"{rate:.1e} mnd s |"
         for case, samples, rate in zip(("up to there", "beyond"), known["samples"], known["rates"])
     ]
+    cores = run["machine"]["cores"]
     return "\n".join([
         f"Slopes of up to {limit / 2**30:g} GiB are kept, which is $mn \\le {limit // 8}$ numbers; beyond, each "
-        "product computes them anew.", "", "| | memory | a trajectory |", "|:--|--:|--:|", *formulas, "",
+        "product computes them anew: a step takes $8mnd$ flops in place of $4mnd$, and evaluates the slopes twice. "
+        f"Seconds are those of the machine above, with its {cores} cores.", "",
+        "| | memory | a trajectory |", "|:--|--:|--:|", *formulas, "",
         f"With {SHARE:.0%} of a machine's memory and $d = 64$:", "", sizes(known),
     ])  # fmt: skip
 
@@ -134,9 +137,9 @@ def gains(run: dict) -> str:
         best = min(other["seconds"][1] for other in others if other is not ours)
         textbook, gain = (best / contestant["seconds"][1] for contestant in (row, ours))
         said.append(
-            f"at {label} it is {textbook:.3g} times faster than the best alternative, and kdlib {gain:.3g} times"
+            f"At {label} the reference is {textbook:.3g} times as fast as the best alternative, kdlib {gain:.3g} times."
         )
-    return "; ".join(said)
+    return " ".join(said)
 
 
 def slower_there(run: dict, there: dict) -> str:
@@ -144,14 +147,14 @@ def slower_there(run: dict, there: dict) -> str:
     rows = [each["results"]["compilation"]["rows"] for each in (run, there)]
     seconds = [{row["name"]: row["seconds"][1] for row in part} for part in rows]
     slower = [
-        f"`{name.split(',')[0]}` ({theirs:.3g} s, there {ours:.3g} s)"
+        f"`{name.split(',')[0]}` ({theirs:.3g} s, on the CPU {ours:.3g} s)"
         for name, theirs in seconds[1].items()
         if name.endswith("second problem") and theirs > (ours := seconds[0][name])
     ]
     if not slower:
         return ""
-    where = "On the small problem of *Compilation*, once compiled, slower here than on the CPU above"
-    return f"{where}: {', '.join(slower)}. Its work is factorizations of many small matrices."
+    where = "On the small problem of *Compilation*, once compiled, the card is slower than the CPU above at"
+    return f"{where} {', '.join(slower)}. Factorizations of many small matrices are not work for a card."
 
 
 def duration(seconds: float) -> str:

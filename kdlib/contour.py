@@ -103,13 +103,17 @@ def _contour(nodes):
 def invert(system, readout, times):
     """Output changes, energies and lengths of v at times from 0 to ∞; errors; v at the latest of them."""
     inside, forever, latest = (times > 0) & jnp.isfinite(times), jnp.isinf(times), jnp.argmax(times)
-    values, errors, end = _invert(system, readout, jnp.where(inside, times, 1.0))
+    # a time that stands in for 0 and ∞ and is never the latest
+    least = jax.lax.stop_gradient(jnp.min(jnp.where(inside, times, 2.0)))
+    values, errors, end = _invert(system, readout, jnp.where(inside, times, least / 2))
 
     def put(rows, others):
         shaped = [jnp.reshape(rows, (-1, *[1] * (value.ndim - 1))) for value in values]
         return tuple(jnp.where(*parts) for parts in zip(shaped, others, values, strict=True))
 
-    force, clock = system.adjoint(system.target), jnp.where(times == 0, times, 0.0)  # v = tc: the slope in t at 0
+    pulls = system.lam * system.feature_gap + system.output_weights[:, None] * system.output_gap[None]
+    force = (system.slopes * pulls) @ system.x  # c, without the root of λ, which has no slope at 0
+    clock = jnp.where(times == 0, times, 0.0)  # v = tc: the slope in t at 0
     energy, square = system.problem.energy(system.problem.student), jnp.sum(force**2)
     length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
     start = clock[:, None] * readout(force)[None, :], energy - clock * square, clock * length

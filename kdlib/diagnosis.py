@@ -139,7 +139,7 @@ def diagnose(
     if lam is not None and non_negative("lam", lam) == 0:
         raise ValueError("lam: expected a positive strength; got 0")
     student = _student(data, activation, key)
-    strength, left_out = _strength(TransferProblem(student, data.x, data.y, data.phi, lam=1.0), time)
+    strength = _strength(TransferProblem(student, data.x, data.y, data.phi, lam=1.0), time)
     lam = strength.best if lam is None else lam
     problem = TransferProblem(student, data.x, data.y, data.phi, lam=lam)
     speed = _speed(problem)
@@ -150,7 +150,7 @@ def diagnose(
         capacity=_capacity(problem),
         strength=strength,
         speed=speed,
-        test=_test(problem, data, strength, left_out),
+        test=_test(problem, data, strength),
     )
 
 
@@ -188,20 +188,22 @@ def _at(student, x, y, phi, lam, time, inputs):
     return np.asarray(kernel_flow(problem, [time], at=inputs).outputs[0])
 
 
-def _strength(problem, time):
-    """The choice of λ, and for each λ the outputs on rows left out, (s, n)."""
+def _left_out(problem, lam, time):
+    """Outputs at one time on rows that were left out in turn, shape (n,)."""
     x, y, phi = (np.asarray(part) for part in (problem.x, problem.y, problem.phi))
-    n = y.size
-    order = np.random.default_rng(0).permutation(n)
-    outputs = np.zeros((1 + _STRENGTHS.size, n))
-    for fold in np.array_split(order, min(_FOLDS, n)):
+    order, outputs = np.random.default_rng(0).permutation(y.size), np.zeros(y.size)
+    for fold in np.array_split(order, min(_FOLDS, y.size)):
         kept = np.setdiff1d(order, fold)
-        for row, lam in enumerate((0.0, *_STRENGTHS)):
-            outputs[row, fold] = _at(problem.student, x[kept], y[kept], phi[:, kept], lam, time, x[fold])
-    alone, *errors = np.mean((outputs - y) ** 2, axis=1)
+        outputs[fold] = _at(problem.student, x[kept], y[kept], phi[:, kept], lam, time, x[fold])
+    return outputs
+
+
+def _strength(problem, time):
+    y = np.asarray(problem.y)
+    alone, *errors = (float(np.mean((_left_out(problem, lam, time) - y) ** 2)) for lam in (0.0, *_STRENGTHS))
     known = np.mean((np.asarray(leave_one_out(problem, _STRENGTHS)) - y) ** 2, axis=1)
     best = float(_STRENGTHS[np.argmin(errors)])
-    return Strength(best, time, _STRENGTHS, np.array(errors), float(alone), known), outputs[1:]
+    return Strength(best, time, _STRENGTHS, np.array(errors), alone, known)
 
 
 def _speed(problem):
@@ -246,11 +248,10 @@ def _capacity(problem):
     return Capacity(share, units, output)
 
 
-def _test(problem, data, strength, left_out):
+def _test(problem, data, strength):
     lam = float(problem.lam)
     if data.x_test is None:
-        nearest = np.argmin(np.abs(np.log(_STRENGTHS / lam)))
-        outputs, labels, alone = left_out[nearest], data.y, strength.alone
+        outputs, labels, alone = _left_out(problem, lam, strength.time), data.y, strength.alone
     else:
         rest = data.x, data.y, data.phi
         outputs, plain = (_at(problem.student, *rest, value, strength.time, data.x_test) for value in (lam, 0.0))

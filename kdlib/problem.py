@@ -109,9 +109,9 @@ class TransferProblem(eqx.Module):
         """max(‖y‖, ‖f(0)‖): every stated accuracy of a trajectory is relative to it.
 
         Outputs at other inputs are as accurate relative to the largest of it and of ‖f(0)‖ and ‖f(t)‖ there, for units'
-        singular values within the spread of :func:`fixed_point`. But they see weights that the data do not: late, when
-        weak transfer moves these, they may err by ten more roundings over λ, and at the limit by more where units have
-        ranges that all but coincide.
+        singular values within the spread of :func:`fixed_point`, but for some roundings times that spread. And they see
+        weights that the data do not: late, when weak transfer moves these, they may err by ten more roundings times
+        a/λ, and at the limit by more where units have ranges that all but coincide.
         """
         return jnp.maximum(jnp.linalg.norm(self.y), jnp.linalg.norm(self.student(self.x)))
 

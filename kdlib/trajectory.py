@@ -83,40 +83,21 @@ class Trajectory(eqx.Module):
 class KrylovEnd(eqx.Module):
     """The latest weights of a Krylov run, by the coefficients of the basis that was not kept."""
 
-    problem: TransferProblem
-    time: jax.Array
+    student: TwoLayerNetwork
     origin: jax.Array
     operator: LinearSystem | ShiftedInverse
     readout: Callable[[jax.Array], jax.Array] | None
     coefficients: jax.Array
 
     def network(self):
-        displacement = _regenerated if is_concrete(*jax.tree.leaves(self)) else _regenerated_traced
-        student = self.problem.student
-        return student.with_weights(student.weights + displacement(self))
-
-
-def _regenerated(end):
-    """v at the latest time, by a second pass of the recurrence."""
-    if isinstance(end.operator, LinearSystem):
-        steps, (state, _) = bidiagonal_steps, start_bidiagonalization(end.operator)
-    else:
-        steps, (state, _) = tridiagonal_steps, start_tridiagonalization(end.origin)
-    # The same compiled chunks as in the first pass: it repeats bit for bit, lost orthogonality included.
-    for chunk in end.coefficients.reshape(-1, CHUNK):
-        state, *_ = steps((end.operator, chunk, end.readout), state)
-    return end.origin + state.sum
-
-
-_regenerated_traced = eqx.filter_custom_jvp(_regenerated)
-
-
-@_regenerated_traced.def_jvp
-def _regenerated_jvp(primals, tangents):
-    (end,), (moved,) = primals, tangents
-    v = _regenerated_traced(end)
-    smooth = functools.partial(_smooth_displacement, done=v)
-    return v, eqx.filter_jvp(smooth, (end.problem, end.time), (moved.problem, moved.time))[1]
+        if isinstance(self.operator, LinearSystem):
+            steps, (state, _) = bidiagonal_steps, start_bidiagonalization(self.operator)
+        else:
+            steps, (state, _) = tridiagonal_steps, start_tridiagonalization(self.origin)
+        # The same compiled chunks as in the first pass: it repeats bit for bit, lost orthogonality included.
+        for chunk in self.coefficients.reshape(-1, CHUNK):
+            state, *_ = steps((self.operator, chunk, self.readout), state)
+        return self.student.with_weights(self.student.weights + self.origin + state.sum)
 
 
 def check_problem_and_inputs(problem, at):
@@ -223,7 +204,7 @@ def _follow(problem, times, system, readout):
         bidiagonal_steps, system, start, readout, early, scales=scales, goal=goal, most_steps=_MOST_EARLY_STEPS
     )
     nowhere = jnp.zeros_like(problem.student.weights)
-    end = KrylovEnd(problem, times[latest], nowhere, system, readout, jnp.asarray(coefficients[latest]))
+    end = KrylovEnd(problem.student, nowhere, system, readout, jnp.asarray(coefficients[latest]))
     waiting = errors > goal
     if not (forever | waiting).any():
         return values, errors.max(), goal, end
@@ -251,7 +232,7 @@ def _follow(problem, times, system, readout):
         errors[improved] = new_errors[better]
         if latest in improved:
             row = coefficients[np.searchsorted(np.flatnonzero(waiting), latest)]
-            end = KrylovEnd(problem, times[latest], limit.displacement, operator, readout, jnp.asarray(row))
+            end = KrylovEnd(problem.student, limit.displacement, operator, readout, jnp.asarray(row))
         waiting = errors > goal
     if waiting.any():
         warnings.warn(
@@ -264,17 +245,13 @@ def _follow(problem, times, system, readout):
 
 def _follow_traced(problem, times, system, readout):
     """Golub-Kahan with the number of steps fixed beforehand, for ``jit``, ``grad`` and ``vmap``."""
-    values, coefficients, error = _fixed_steps(problem, times, system, readout)
-    system, readout = jax.lax.stop_gradient((system, readout))
-    nowhere = jnp.zeros_like(problem.student.weights)
-    latest = jnp.argmax(times)
-    end = KrylovEnd(problem, times[latest], nowhere, system, readout, coefficients[latest])
-    return values, error, _goal(system.x.dtype), end
+    values, displacement, error = _fixed_steps(problem, times, system, readout)
+    return values, error, _goal(system.x.dtype), problem.student.with_weights(problem.student.weights + displacement)
 
 
 @eqx.filter_custom_jvp
 def _fixed_steps(problem, times, system, readout):
-    """Values, coefficients of the latest weights, and the error estimate."""
+    """Values, the latest displacement, and the error estimate."""
     start, beta = start_bidiagonalization(system)
     unknowns = min(start.right.size, (problem.student.width + 1) * system.output_gap.size)
     # more steps than unknowns: without orthogonalisation the slow modes come late
@@ -285,28 +262,25 @@ def _fixed_steps(problem, times, system, readout):
     values, coefficients, hidden = early(*run)
     others, *_ = early(*(after(hidden, part[:fewer]) for part in run))
     changed = differences(values, others, (system.scale, beta**2 / 2), jnp)
-    return values, coefficients, jnp.max(jnp.maximum(changed, hidden))
+    again, _ = start_bidiagonalization(system)  # the memory of the first is used up
+    end, *_ = bidiagonal_steps((system, coefficients[jnp.argmax(times)], readout), again)
+    return values, end.sum, jnp.max(jnp.maximum(changed, hidden))
 
 
 @_fixed_steps.def_jvp
 def _fixed_steps_jvp(primals, tangents):
     # A recurrence that has lost orthogonality, or broken down, has no useful derivative; the flow itself has one.
-    values, coefficients, error = _fixed_steps(*primals)
+    values, displacement, error = _fixed_steps(*primals)
     problem, times, system, readout = primals
-    _, moved = eqx.filter_jvp(_smooth_values, (problem, times, system.after(error), readout), tangents)
-    return (values, coefficients, error), (moved, jnp.zeros_like(coefficients), jnp.zeros_like(error))
+    _, (moved, moved_end) = eqx.filter_jvp(_smooth, (problem, times, system.after(error), readout), tangents)
+    return (values, displacement, error), (moved, moved_end, jnp.zeros_like(error))
 
 
-def _smooth_values(problem, times, system, readout):
-    """The same values through the Laplace transform: a sum of resolvents, smooth in everything."""
+def _smooth(problem, times, system, readout):
+    """The same values and displacement through the Laplace transform: a sum of resolvents, smooth in everything."""
     readout = Readout(system.x, system.slopes, system.output_weights) if readout is None else readout
-    return invert(system, readout, times)[0]
-
-
-def _smooth_displacement(problem, time, *, done):
-    """v at one time on the same way, once ``done`` is there."""
-    system = LinearSystem.of(problem).after(done)
-    return invert(system, Readout.of(problem.student, problem.x), time[None])[2]
+    values, _, displacement = invert(system, readout, times)
+    return values, displacement
 
 
 def _put(values, rows, new):

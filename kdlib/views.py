@@ -1,7 +1,8 @@
 """What an explorer draws, in a few dictionaries: views with axes and layers, and the rows of its read-out.
 
-Fields are named, colours are the roles of `kdlib.figures`. Each function returns a ``Spec``, a dictionary that the
-front-end is told as JSON: ``static/explorer.js`` draws, and so does ``kdlib.explorer.Explorer.picture`` on paper.
+A *field* is an array that an explorer computes, called by its name; a colour is called by its *role*: student, teacher,
+labels, bound, network or faint. Each function returns a ``Spec``, a dictionary that the front-end is told as JSON:
+``static/explorer.js`` draws, and so does ``kdlib.explorer.Explorer.picture`` on paper.
 
 Book: the explorers of all chapters.
 """
@@ -33,6 +34,7 @@ def axis(
     domain : pair of floats
         The two ends.
     scale : {"linear", "log"}
+        How places go with values.
     ticks : iterable of pairs (float, str), optional
         Places and their texts; by default the front-end chooses.
     infinity : bool

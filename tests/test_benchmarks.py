@@ -339,5 +339,5 @@ def test_the_page_names_what_is_slower_on_the_accelerator():
 
     here = run({"fixed_point": 1.0, "tangent_kernel": 1.0})
     said = page.slower_there(here, run({"fixed_point": 2.0, "tangent_kernel": 0.5}))
-    assert "`fixed_point` (2 s, there 1 s)" in said and "tangent_kernel" not in said
+    assert "`fixed_point` (2 s, on the CPU 1 s)" in said and "tangent_kernel" not in said
     assert page.slower_there(here, here) == ""

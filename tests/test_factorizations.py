@@ -21,6 +21,7 @@ LOOPS = {"cond", "custom_linear_solve", "scan", "while"}
 ROUTES = {
     "kernel_flow": kd.kernel_flow,
     "kernel_flow, network": lambda p, t: kd.kernel_flow(p, t).network.weights,
+    "kernel_flow and network": lambda p, t: (lambda path: (path.outputs, path.network.weights))(kd.kernel_flow(p, t)),
     "kernel_flow at": lambda p, t: kd.kernel_flow(p, t, at=2 * p.x[:2]),
     "laplace_flow": kd.laplace_flow,
     "memory_flow": kd.memory_flow,

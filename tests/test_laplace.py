@@ -36,7 +36,7 @@ def test_inversion_reaches_twelve_digits_at_all_times(shape, lam):
 def test_trajectory_agrees_with_the_krylov_route_at_other_inputs():
     problem = as_transfer_problem(*random_problem(SHAPES[1], "tanh", 3))
     at = np.random.default_rng(0).normal(size=(3, problem.student.dim))
-    for times in ([0.5, 20.0, 0.0], [0.5, 0.0, np.inf], [0.0, 0.0, 0.0]):
+    for times in ([0.5, 20.0, 0.0], [0.5, 0.0, np.inf], [0.0, 0.0, 0.0], [0.0, 0.5]):
         laplace, krylov = kd.laplace_flow(problem, times, at=at), kd.kernel_flow(problem, times, at=at)
         np.testing.assert_allclose(laplace.outputs, krylov.outputs, atol=1e-9)
         np.testing.assert_allclose(laplace.network.weights, krylov.network.weights, atol=1e-7)

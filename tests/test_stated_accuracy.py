@@ -54,7 +54,7 @@ OF_PROBLEMS = {
     "spectral_fit": (1e-13, 1e-5, answers.spectral_fit),
     "trained_teacher": (1e-12, 1e-5, answers.trained_teacher),
     "kernel_machine_teacher": (1e-13, 1e-5, answers.kernel_machine_teacher),
-    "bounds.displacement_norm": (1e-13, 1e-4, answers.displacement_norm),
+    "bounds.displacement_norm": (1e-9, 1e-4, answers.displacement_norm),
     "bounds.noise_variance": (1e-14, 1e-6, answers.noise_variance),
     "bounds.rademacher_complexity": (1e-14, 1e-5, answers.rademacher_complexity),
 }  # fmt: skip

@@ -297,6 +297,21 @@ def test_the_start_differentiates_in_time(flow):
     np.testing.assert_allclose(speed, (early[1] - early[0]) / 1e-7, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("flow", [kd.kernel_flow, kd.laplace_flow])
+def test_the_flow_differentiates_where_transfer_begins(flow):
+    """Its features enter the energy with the root of λ, which has no slope at 0; the flow has one."""
+    fixed, free = arguments("plain")
+
+    def both(lam):
+        path = value(lambda p, t: flow(p, t), fixed, free | {"lam": lam, "times": jnp.asarray([0.0, 0.3, 2.0])})
+        return jnp.concatenate([path.outputs.ravel(), path.energies, path.network.weights.ravel()])
+
+    slope = jax.jacrev(both)(0.0)
+    at, after = both(0.0), both(1e-6)
+    assert jnp.all(jnp.isfinite(slope)) and jnp.any(slope != 0)
+    np.testing.assert_allclose(slope, (after - at) / 1e-6, atol=1e-4 * jnp.max(jnp.abs(slope)))
+
+
 @pytest.mark.parametrize("case", PROBLEMS)
 def test_the_network_at_the_end_of_the_kernel_flow_differentiates_too(case):
     fixed, free = arguments(case)

@@ -112,12 +112,11 @@ class Bound(eqx.Module):
     def slack(self) -> jax.Array:
         """How many times the bound is away from the measured quantity: 1 where it is attained, entry by entry.
 
-        To a negative number there is no ratio: the lower side counts as 0 then, and the slack is infinite, or 1 where
-        the higher side is 0.
+        Infinite where the lower side is not positive: there is no ratio to it.
         """
         low, high = (self.value, self.measured) if self.below else (self.measured, self.value)
-        low = jnp.maximum(low, 0.0)
-        return jnp.where(low == high, 1.0, jnp.where(low == 0, jnp.inf, jnp.maximum(high, 0.0) / low))
+        ratio = jnp.maximum(high, 0.0) / jnp.where(low > 0, low, 1.0)
+        return jnp.where(low == high, 1.0, jnp.where(low > 0, ratio, jnp.inf))
 
     @property
     def informative(self) -> jax.Array:

@@ -119,7 +119,8 @@ def finite_width_gap_posterior(problem: TransferProblem, times: ArrayLike) -> Bo
 
     Notes
     -----
-    Within a factor 1.03 at short times, where all units start at one point with nearly the largest slope and curvature.
+    Within a factor 1.03 at short times, where all units start at one point with nearly the largest slope and curvature,
+    with output weights of one sign, one sample and no teacher.
     The sums bound their integrals from above, whatever the t_j. Nothing but the accuracy of
     :func:`~kdlib.kernel_flow` is left out. Where √(Δt) ≥ ‖v‖ is better than N and Z, it takes their place. Costs one
     Krylov run for each of 32 times and of those asked for.

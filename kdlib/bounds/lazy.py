@@ -264,7 +264,7 @@ def kernel_drift(problem: TransferProblem, times: ArrayLike) -> Bound:
     -----
     Falls like m^(-1/2) where E(0) stays bounded: with signs ±1 the sum of the b_k⁴ is 1/m. No unit's teacher
     need be near. Within a factor 1.03 at short times, where all units start at one point with nearly the largest slope
-    and curvature.
+    and curvature, with output weights of one sign, one sample and no teacher.
 
     References
     ----------

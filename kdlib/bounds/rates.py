@@ -41,7 +41,7 @@ def slowest_rate(problem: TransferProblem) -> Bound:
 
     Notes
     -----
-    Attained where two units have equal kernels. ``measured`` is :func:`kdlib.decay_rates`.
+    Attained where the two flattest units have equal kernels. ``measured`` is :func:`kdlib.decay_rates`.
 
     References
     ----------
@@ -253,8 +253,8 @@ def small_transfer_rates(problem: TransferProblem) -> Bound:
 
     Notes
     -----
-    Attained by the fast rates where every H_k = hI; within a factor 1.01 by a slow one that is nearly all of a flat
-    unit beside a steep one. From dense factors of rank(M): for ranks up to a few thousand.
+    Attained by the fast rates where every H_k = hI; within a factor 1.01 by a slow one of a flat unit of large output
+    weight beside a steep one of small weight. From dense factors of rank(M): for ranks up to a few thousand.
 
     References
     ----------
@@ -307,8 +307,8 @@ def slow_amplitude(problem: TransferProblem) -> Bound:
 
     Notes
     -----
-    Within a factor 1.04 where the steepest unit has no output weight and the only other one is barely less steep. From
-    dense factors of rank(M): for ranks up to a few thousand.
+    Within a factor 1.04 where λ is small, the steepest unit has no output weight, and the only other one is so flat
+    that its rate (λ + b²)h is barely below λβ. From dense factors of rank(M): for ranks up to a few thousand.
 
     References
     ----------

@@ -43,8 +43,8 @@ def units_needed(problem: TransferProblem, loss: float | jax.Array) -> Bound:
 
     Notes
     -----
-    Attained where all units are alike, as is what they are taught. The bound is for kept output weights. It costs one
-    `fixed_point`; the greedy ticket beside it costs more.
+    Attained where all units are alike, as is what they are taught, and the limit lies in the range of their kernel. The
+    bound is for kept output weights. It costs one `fixed_point`; the greedy ticket beside it costs more.
 
     References
     ----------

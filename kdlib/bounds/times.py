@@ -117,8 +117,8 @@ def iterations_to_accuracy(problem: TransferProblem, accuracy: float | jax.Array
 
     Notes
     -----
-    Within a factor 1.02 where all the error is in the slowest mode, of a single unit. From dense factors of rank(M):
-    for ranks up to a few thousand.
+    Within a factor 1.02 where all the error is in the slowest mode, of a single unit at a small λ. From dense factors
+    of rank(M): for ranks up to a few thousand.
 
     References
     ----------
