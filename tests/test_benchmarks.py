@@ -263,6 +263,12 @@ def test_large_problems_are_checked_and_what_is_extrapolated_says_so(name, monke
     assert record.describe(stopped) == "> 0.1 s, stopped"
 
 
+def test_the_memory_of_a_process_is_not_that_of_the_one_that_started_it():
+    held = np.ones(2**26)
+    done = timing.alone("from benchmarks.memory import most_resident; print(most_resident())")
+    assert 0.01 < float(timing.answer_of(done)) < held.nbytes / 1e9 < memory.most_resident()
+
+
 def test_a_run_that_failed_is_a_missed_target(monkeypatch):
     monkeypatch.setattr(memory, "FLOW", "raise MemoryError('too large')")
     result = memory.run(quiet, sizes=((5, 4, 3, None), (6, 4, 3, 1.2)))
