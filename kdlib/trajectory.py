@@ -87,7 +87,7 @@ class KrylovEnd(eqx.Module):
     origin: jax.Array
     operator: LinearSystem | ShiftedInverse
     readout: Callable[[jax.Array], jax.Array] | None
-    coefficients: jax.Array
+    coefficients: np.ndarray  # their number depends on the problem: on a device they would cost a program each time
 
     def network(self):
         if isinstance(self.operator, LinearSystem):
@@ -96,6 +96,7 @@ class KrylovEnd(eqx.Module):
             steps, (state, _) = tridiagonal_steps, start_tridiagonalization(self.origin)
         # The same compiled chunks as in the first pass: it repeats bit for bit, lost orthogonality included.
         for chunk in self.coefficients.reshape(-1, CHUNK):
+            chunk = jnp.asarray(chunk, self.origin.dtype)
             state, *_ = steps((self.operator, chunk, self.readout), state)
         return self.student.with_weights(self.student.weights + self.origin + state.sum)
 
@@ -204,7 +205,7 @@ def _follow(problem, times, system, readout):
         bidiagonal_steps, system, start, readout, early, scales=scales, goal=goal, most_steps=_MOST_EARLY_STEPS
     )
     nowhere = jnp.zeros_like(problem.student.weights)
-    end = KrylovEnd(problem.student, nowhere, system, readout, jnp.asarray(coefficients[latest]))
+    end = KrylovEnd(problem.student, nowhere, system, readout, coefficients[latest])
     waiting = errors > goal
     if not (forever | waiting).any():
         return values, errors.max(), goal, end
@@ -232,7 +233,7 @@ def _follow(problem, times, system, readout):
         errors[improved] = new_errors[better]
         if latest in improved:
             row = coefficients[np.searchsorted(np.flatnonzero(waiting), latest)]
-            end = KrylovEnd(problem.student, limit.displacement, operator, readout, jnp.asarray(row))
+            end = KrylovEnd(problem.student, limit.displacement, operator, readout, row)
         waiting = errors > goal
     if waiting.any():
         warnings.warn(

@@ -178,3 +178,17 @@ def test_single_precision_reaches_what_it_promises():
         assert path.outputs.dtype == jnp.float32 and path.converged
     for t, outputs in zip([0.1, 3.0, 30.0, np.inf], path.outputs):
         assert np.linalg.norm(outputs - dense.outputs(dense.displacement(t))) <= 1e-3 * dense.scale
+
+
+def test_a_second_problem_of_the_shape_compiles_nothing_though_it_takes_more_steps(caplog):
+    def follow(seed, lam):
+        problem = as_transfer_problem(*random_problem((60, 20, 8), "tanh", seed)[:-1], lam)
+        return kd.kernel_flow(problem, [0.1, 30.0])
+
+    first = follow(0, 0.5)
+    _ = first.network
+    with jax.log_compiles(True), caplog.at_level("WARNING"):
+        second = follow(5, 5.0)
+        _ = second.network
+    assert second._end.coefficients.size > first._end.coefficients.size
+    assert not [line for line in caplog.messages if line.startswith("Compiling")]
