@@ -15,7 +15,8 @@ def targets(run: dict) -> str:
         lines.append(f"| **{result['title']}** | | | |")
         for target in result["targets"]:
             verdict = "reached" if record.reached(target) else "**not reached**"
-            lines.append(f"| {target['what']} | {record.asked(target)} | {record.measured(target)} | {verdict} |")
+            asked = record.asked(target).replace(" ", "\u00a0")
+            lines.append(f"| {target['what']} | {asked} | {record.measured(target)} | {verdict} |")
     return "\n".join(lines)
 
 
