@@ -76,16 +76,22 @@ def lab(tmp_path):
 
 
 def run(tab, cell, outcome):
-    """Run the cell until its outcome is there: JupyterLab may lose what is asked while it connects to the kernel."""
-    for _ in range(5):
-        tab.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=120_000)
-        cell.locator(".cm-content").click()
-        tab.keyboard.press("Shift+Enter")
+    """Run the cell until its outcome is there: JupyterLab may lose what is asked while it connects to the kernel.
+
+    A slow machine is asked meanwhile which kernel it should be: the one that is chosen already.
+    """
+    for _ in range(8):
         try:
+            tab.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=120_000)
+            if (question := tab.locator(".jp-Dialog button.jp-mod-accept")).count():
+                question.first.click()
+            cell.locator(".cm-content").click(timeout=10_000)
+            tab.keyboard.press("Shift+Enter")
             return outcome.wait_for()
         except TimeoutError:
             pass
-    raise AssertionError("the cell shows nothing")
+    dialog = tab.locator(".jp-Dialog")
+    raise AssertionError(f"the cell shows nothing; {dialog.inner_text() if dialog.count() else 'no dialog'}")
 
 
 @pytest.mark.verify
