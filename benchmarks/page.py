@@ -155,7 +155,7 @@ def slower_there(run: dict, there: dict) -> str:
     if not slower:
         return ""
     where = "On the small problem of *Compilation*, once compiled, the card is slower than the CPU above at"
-    return f"{where} {', '.join(slower)}. Factorizations of many small matrices are not work for a card."
+    return f"{where} {', '.join(slower)}."
 
 
 def duration(seconds: float) -> str:

@@ -111,13 +111,8 @@ def invert(system, readout, times):
         shaped = [jnp.reshape(rows, (-1, *[1] * (value.ndim - 1))) for value in values]
         return tuple(jnp.where(*parts) for parts in zip(shaped, others, values, strict=True))
 
-    pulls = system.lam * system.feature_gap + system.output_weights[:, None] * system.output_gap[None]
-    force = (system.slopes * pulls) @ system.x  # c, without the root of λ, which has no slope at 0
-    clock = jnp.where(times == 0, times, 0.0)  # v = tc: the slope in t at 0
-    energy, square = system.problem.energy(system.problem.student), jnp.sum(force**2)
-    length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
-    start = clock[:, None] * readout(force)[None, :], energy - clock * square, clock * length
-    values, end = put(times == 0, start), jnp.where(times[latest] == 0, clock[latest] * force, end)
+    start, start_end = _at_start(system, readout, jnp.where(times == 0, times, 0.0))
+    values, end = put(times == 0, start), jnp.where(times[latest] == 0, start_end, end)
     if not is_concrete(forever) or forever.any():
         limit = limit_of(system.after(end))
         # backwards the limit comes first, too
@@ -125,6 +120,18 @@ def invert(system, readout, times):
         values = put(forever, at_limit(system.problem, limit, readout))
         end = jnp.where(forever[latest], limit.displacement, end)
     return values, jnp.where(inside, errors, 0.0), end
+
+
+@eqx.filter_jit
+def _at_start(system, readout, zeros):
+    """The same at times 0 and with their slopes in t there: v = tc."""
+    # c without the root of λ, which has no slope at 0
+    pulls = system.lam * system.feature_gap + system.output_weights[:, None] * system.output_gap[None]
+    force = (system.slopes * pulls) @ system.x
+    energy, square = system.problem.energy(system.problem.student), jnp.sum(force**2)
+    length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    changes = zeros[:, None] * readout(force)[None, :]
+    return (changes, energy - zeros * square, zeros * length), zeros[0] * force  # the latest is 0 where all are
 
 
 @eqx.filter_jit

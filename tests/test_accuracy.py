@@ -111,11 +111,11 @@ def test_kernel_flow_keeps_its_accuracy_at_other_inputs(shape, activation, dtype
         times = TIMES[dtype][:-1] if 0 < lam <= 1e-3 and kind in ("tiny", "mixed") else TIMES[dtype]
         path = kd.kernel_flow(problem, times, at=at)
         assert path.converged, (lam, kind)
-        start = float(mp.norm(precise.readout(at)[0]))
+        start, a = float(mp.norm(precise.readout(at)[0])), float(problem.student.a)
         for t, outputs in zip(times, path.outputs):
             exact = precise.outputs(precise.displacement(t), at)
             size, allowed = max(float(precise.scale), start, np.linalg.norm(exact)), accuracy
-            allowed += 10 * eps / lam if lam > 0 else 0.0
+            allowed += 10 * eps * a / lam if lam > 0 else 0.0
             assert np.linalg.norm(outputs - exact) <= allowed * size, (lam, kind, t)
             judged += 1
     assert judged >= 100

@@ -156,6 +156,18 @@ def test_the_commit_is_recorded_and_code_that_no_commit_holds_is_not_accepted(pa
     assert record.read(record.ACCEPTED) == accepted
 
 
+def test_what_was_measured_while_the_code_changed_is_not_accepted(paths, monkeypatch, capsys):
+    commits = iter(["abc1234", "abc1234", "def5678"])
+    monkeypatch.setattr(record, "state", lambda: {"date": "2026-01-01", "commit": next(commits)})
+    monkeypatch.setattr(command, "NAMES", ("product", "kernels"))
+    for module in (product, kernels):
+        monkeypatch.setattr(module, "run", lambda say: record.result("A title", "a problem", [], []))
+    command.main([])
+    capsys.readouterr()
+    assert command.main(["--accept"]) == 1
+    assert capsys.readouterr().err.endswith("measured code that no commit holds: kernels\n")
+
+
 def test_the_page_says_when_results_come_from_different_commits():
     parts = [record.result(title, "a problem", [], []) | {"date": "2026-01-01"} for title in ("One", "Two", "Three")]
     run = {"results": dict(zip("abc", [part | {"commit": "abc1234"} for part in parts]))}

@@ -65,6 +65,23 @@ def test_errors_of_rows_left_out_are_those_of_students_without_them():
     assert answer.strength.errors.min() == pytest.approx(float(total) / 20, rel=1e-6)
 
 
+def test_without_test_rows_the_error_is_that_of_rows_left_out_at_the_strength_asked_for():
+    between, (low, high) = (
+        kd.diagnose(near(), lam=0.3, time=5.0),
+        (kd.diagnose(near(), lam=lam, time=5.0) for lam in (0.1, 1.0)),
+    )
+    assert not between.test.held_out
+    order, outputs = np.random.default_rng(0).permutation(20), np.zeros(20)
+    for fold in np.array_split(order, 5):
+        kept = np.setdiff1d(order, fold)
+        part = kd.TransferProblem(STUDENT, DATA.x[kept], DATA.y[kept], teacher().features(DATA.x[kept]), lam=0.3)
+        outputs[fold] = kd.kernel_flow(part, [5.0], at=DATA.x[fold]).outputs[0]
+    np.testing.assert_allclose(between.test.outputs, outputs, rtol=1e-6)
+    # at a strength that was tried it is the error of its row
+    for answer, row in ((low, 1), (high, 2)):
+        assert answer.test.error == pytest.approx(answer.strength.errors[row], rel=1e-9) != between.test.error
+
+
 def test_without_a_start_a_student_is_drawn_and_assigned():
     phi = np.maximum(np.random.default_rng(0).normal(size=(30, 64)) @ DATA.x.T, 0)
     answer = kd.diagnose(kd.datasets.Dataset(DATA.x, DATA.y, phi=phi), key=jax.random.key(1), lam=10.0)

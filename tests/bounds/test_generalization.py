@@ -117,6 +117,14 @@ def test_displacement_bound_says_where_a_rank_is_within_rounding():
     assert not bound.met and not bound.holds and "not met: ranks beyond rounding" in str(bound)
 
 
+def test_displacement_bound_keeps_the_digits_of_small_eigenvalues():
+    # two inputs that are 4e-6 apart: the small eigenvalue of the kernel is 8e-12, of which rounding leaves five digits
+    student, x = kd.TwoLayerNetwork(np.zeros((1, 2)), [1.0]), [[1.0, 0.0], [1.0, 4e-6]]
+    bound = bounds.displacement_norm(kd.TransferProblem(student, x, [1.0, 0.0], None, lam=0.0))
+    exact = np.hypot(1.0, 1 / 4e-6)  # v = (1, -1/4e-6)
+    assert bound.holds and bound.met and bound.value == pytest.approx(exact, rel=1e-9)
+
+
 @pytest.mark.parametrize("lam", [0.0, 0.5])
 def test_displacement_bound_is_crossed_by_a_network_that_is_trained(lam):
     # its slope falls on the way to a label near 1, and the weights have to go further than in the kernel regime
