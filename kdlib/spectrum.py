@@ -4,7 +4,6 @@ Book: chapter *How fast*.
 """
 
 import warnings
-from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -55,8 +54,15 @@ class SlowModes(eqx.Module):
     modes: jax.Array
 
 
-class LargestRate(NamedTuple):
-    """λ_max(M), with the residual ‖M z - λ_max z‖ of its unit eigenvector: an eigenvalue of M lies that near.
+class LargestRate(eqx.Module):
+    """The largest rate of the kernel flow, and how well it is known.
+
+    Attributes
+    ----------
+    value : array, scalar
+        λ_max(M), in units of 1/time.
+    error : array, scalar
+        The residual ‖M z - λ_max z‖ of its unit eigenvector z: an eigenvalue of M lies that near.
 
     Examples
     --------

@@ -151,7 +151,7 @@ def test_a_formula_keeps_its_punctuation(chapter):
     assert said.get_text() == (
         r"For all, \(a\), \(b\) (\(c\) too, and \(c\)), \(n\)-fold, or \(d\). With \(m\), \(S_k\), and again \(m\)."
     )
-    kept = r"\(a\),", r"(\(c\)", r"\(c\)),", r"\(d\).", r"\(m\),", r"\(S_k\),", r"\(m\)."
+    kept = r"\(a\),", r"(\(c\)", r"\(c\)),", r"\(n\)-fold,", r"\(d\).", r"\(m\),", r"\(S_k\),", r"\(m\)."
     assert tuple(group.get_text() for group in said.select(".unbroken")) == kept
 
 

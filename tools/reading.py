@@ -20,6 +20,7 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
+from sphinx_exercise.nodes import solution_node
 from sphinx_proof.nodes import proof_node
 
 from tools import ledger
@@ -48,7 +49,7 @@ def leave_as_it_is(self, node):
 
 
 class Punctuation(SphinxPostTransform):
-    """Keeps brackets, commas and full stops with the formula that they stand at: browsers would break between them."""
+    """Keeps brackets, commas, full stops and the -th of n-th with their formula: browsers would break between them."""
 
     default_priority = 900
     formats = ("html",)
@@ -60,7 +61,7 @@ class Punctuation(SphinxPostTransform):
             parent, at = formula.parent, formula.parent.index(formula)
             beside = [parent[i] if 0 <= i < len(parent) else None for i in (at - 1, at + 1)]
             before, after = (str(text) if isinstance(text, nodes.Text) else "" for text in beside)
-            left, right = before.rstrip("([“"), after.lstrip(")],.;:?!”")
+            left, right = before.rstrip("([“"), re.sub(r"^(-\w+)?[)\],.;:?!”]*", "", after)
             opening, closing = before[len(left) :], after[: len(after) - len(right)]
             if opening:
                 parent[at - 1] = nodes.Text(left)
@@ -71,8 +72,23 @@ class Punctuation(SphinxPostTransform):
                 parent[at] = nodes.inline("", "", *parts, classes=["unbroken"])
 
 
+class SolutionTitles(SphinxPostTransform):
+    """The space before the name of a solution's exercise is no part of the link."""
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self, **options):
+        for solution in self.document.findall(solution_node):
+            title = solution[0]
+            for link in title.findall(nodes.reference):
+                name = next(link.findall(nodes.Text))
+                name.parent.replace(name, nodes.Text(name.lstrip()))
+                title.insert(title.index(link), nodes.Text(" "))
+
+
 class Names(SphinxPostTransform):
-    """Lets a name in a table's cell break behind its underscores: the style lets it break nowhere else."""
+    """Lets a long name in a table's cell break behind its underscores: the style lets it break nowhere else."""
 
     default_priority = 900
     formats = ("html", "latex")
@@ -81,7 +97,7 @@ class Names(SphinxPostTransform):
         form = self.app.builder.format
         hint = nodes.raw("", {"html": "<wbr>", "latex": r"\allowbreak{}"}[form], format=form)
         for cell in self.document.findall(nodes.entry):
-            for name in list(cell.findall(nodes.literal)):
+            for name in cell.findall(lambda node: isinstance(node, nodes.literal) and len(node.astext()) > 8):
                 first, *rest = re.split(r"(?<=_)(?=[^_])", name.astext())
                 name[:] = [nodes.Text(first), *(node for part in rest for node in (hint.deepcopy(), nodes.Text(part)))]
 
@@ -289,6 +305,7 @@ def setup(app: Sphinx):
     app.add_post_transform(Symbols)
     app.add_post_transform(Checks)
     app.add_post_transform(Punctuation)
+    app.add_post_transform(SolutionTitles)
     app.add_post_transform(Names)
     app.add_directive("statement-index", StatementIndex)
     app.connect("html-page-context", write_definitions)

@@ -113,6 +113,16 @@ if (proofs.length) {
   if (target) target.open = true; // a link into a proof shows it
 }
 
+// On a narrow screen a figure scrolls in itself (book.css): by key, too.
+const narrow = matchMedia("(max-width: 26rem)");
+function figuresByKey() {
+  for (const figure of document.querySelectorAll(".bd-article figure.align-default"))
+    if (narrow.matches) figure.tabIndex = 0;
+    else figure.removeAttribute("tabindex");
+}
+narrow.addEventListener("change", figuresByKey);
+figuresByKey();
+
 for (const explorer of document.querySelectorAll(".bd-article .kd-explorer"))
   for (let node = explorer; !node.matches("main"); node = node.parentElement) node.classList.add("has-explorer");
 

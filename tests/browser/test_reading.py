@@ -347,6 +347,47 @@ def test_results_of_a_search_meet_wcag_22_aa(visit):
         check_fits(tab)
 
 
+APART = """() => {
+  const apart = [];
+  for (const group of document.querySelectorAll(".bd-article .unbroken")) {
+    const formula = group.querySelector("mjx-container")?.getBoundingClientRect();
+    if (!formula?.width) continue; // in a solution that is closed
+    const text = document.createRange();
+    for (const node of group.childNodes) {
+      if (node.nodeType !== Node.TEXT_NODE || !node.data) continue;
+      text.selectNodeContents(node);
+      const {top, bottom, right} = text.getBoundingClientRect();
+      const block = group.closest("p, li, dd, td").getBoundingClientRect();
+      if (top >= formula.bottom || bottom <= formula.top || right > block.right + 1) apart.push(group.textContent);
+    }
+  }
+  return [document.querySelectorAll(".bd-article .unbroken").length, apart];
+}"""
+
+
+def test_on_a_phone_a_formula_and_its_comma_share_a_line(visit):
+    with visit("book/lazy-training", width=320, reduced_motion="reduce") as tab:
+        groups, apart = tab.evaluate(APART)
+        assert groups > 50 and apart == []
+
+
+def test_on_a_phone_a_figure_scrolls_in_itself_under_its_caption(visit):
+    """Shrunk to 288 pixels, its labels would be six pixels high."""
+    with visit("book/lazy-training", width=320, reduced_motion="reduce") as tab:
+        figure = tab.locator("figure.align-default").first
+        picture, caption = figure.locator("img"), figure.locator("figcaption")
+        assert picture.bounding_box()["width"] == 24 * 16
+        figure.focus()
+        before = picture.bounding_box()["x"], caption.bounding_box()["x"]
+        for _ in range(10):
+            tab.keyboard.press("ArrowRight")
+        tab.wait_for_function("figure => figure.scrollLeft > 60", arg=figure.element_handle())
+        assert picture.bounding_box()["x"] < before[0] - 60 and caption.bounding_box()["x"] == before[1]
+        assert tab.evaluate("document.documentElement.scrollWidth") == 320
+        tab.set_viewport_size({"width": 1280, "height": 900})
+        tab.wait_for_function("figure => !figure.hasAttribute('tabindex')", arg=figure.element_handle())
+
+
 def test_figures_follow_the_page_s_theme_and_not_the_system_s(visit):
     """By the button: a figure's picture is then the one that a system of that theme shows."""
     with visit("book/your-own-teacher", reduced_motion="reduce") as tab:

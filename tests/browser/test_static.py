@@ -76,6 +76,12 @@ def test_every_picture_follows_the_theme_and_is_described(book, pages, chapter):
         assert image.get("alt", "").rstrip().endswith("."), image["src"][:80]  # where it has none, Sphinx puts its path
 
 
+def test_a_title_s_link_begins_with_its_first_letter(pages):
+    """Where it began with a space, the space was underlined."""
+    links = [link.get_text() for page in pages.values() for link in page.select(".admonition-title a.internal")]
+    assert len(links) > 50 and [text for text in links if text != text.strip()] == []
+
+
 @pytest.mark.parametrize("page", [path.stem for path in notebooks.chapters()])
 def test_the_status_page_gives_the_run_time_of_every_chapter(pages, page):
     rows = pages["status.html"].select(".run-times tbody tr")
