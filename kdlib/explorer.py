@@ -404,7 +404,7 @@ def _format(value, *, whole=False):
     if whole and size < 1e6:
         return f"{value:.0f}".replace("-", "−")
     if size < 1e-6:
-        return "< 10⁻⁶"
+        return "<\u00a010⁻⁶"
     if 1e-3 <= size < 1e3:
         return f"{value:#.3g}".rstrip(".").replace("-", "−")
     digits, power = f"{value:.2e}".split("e")

@@ -43,7 +43,7 @@ export function format(value, whole = false) {
   if (Number.isNaN(value)) return "–";
   if (size === Infinity) return value > 0 ? "∞" : "−∞";
   if (whole && size < 1e6) return value.toFixed(0).replace("-", "−");
-  if (size < 1e-6) return "< 10⁻⁶";
+  if (size < 1e-6) return "<\u00a010⁻⁶";
   if (size >= 1e-3 && size < 1e3) return value.toPrecision(3).replace("-", "−");
   const [digits, power] = value.toExponential(2).split("e");
   return `${digits.replace("-", "−")}·10${raised(String(Number(power)))}`;

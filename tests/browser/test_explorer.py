@@ -22,7 +22,7 @@ def sampled(*sample):
 
 EXPLORERS = sampled("book/limit", "book/tickets")
 RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻−", "0123456789--")
-NUMBER = re.compile(r"< 10⁻⁶|−?\d+(?:\.\d+)?(?:·10[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)?")
+NUMBER = re.compile("<\u00a010⁻⁶" r"|−?\d+(?:\.\d+)?(?:·10[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)?")
 
 
 @functools.cache
@@ -33,7 +33,7 @@ def explorer(page):
 
 def number(text):
     """A number as the page prints it, and half a unit of its last digit."""
-    if text == "< 10⁻⁶":
+    if text == "<\u00a010⁻⁶":
         return 0.0, 1e-6
     digits, _, power = text.replace("−", "-").partition("·10")
     scale = 10.0 ** int(power.translate(RAISED) or 0)
