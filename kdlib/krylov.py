@@ -273,3 +273,61 @@ def run_until_settled(steps, operator, start, readout, evaluate, *, scales, goal
         if last or errors[hidden <= goal].max(initial=0.0) <= goal:
             return values, coefficients, errors, taken
         previous, next_check = values, max(taken + CHUNK, int(GROWTH * taken))
+
+
+def largest_mode(operator, start, *, most_steps):
+    """The unit eigenvector of an operator's largest eigenvalue, none of which is negative, and whether it was found.
+
+    By Lanczos, until β_K |s_K|, the residual for the eigenvector s of T, is `NOISE` roundings of the eigenvalue.
+    """
+    dtype, parts, taken, next_check = start.dtype, [], 0, CHUNK
+    state, _ = start_tridiagonalization(start)
+    scaled = eqx.Partial(_scaled, operator, _largest_entry(operator, state.right))  # else squares may overflow
+
+    def advanced(state, coefficients):
+        return tridiagonal_steps((scaled, jnp.asarray(coefficients, dtype), _no_outputs), state)
+
+    while True:
+        state, *numbers, _ = advanced(state, np.zeros(CHUNK))
+        parts.append(np.asarray(numbers, np.float64))
+        taken += CHUNK
+        last = taken >= most_steps
+        if taken < next_check and not last:
+            continue
+        alphas, betas = np.concatenate(parts, axis=1)
+        value, vector = _top_of(alphas, betas[:-1])
+        found = betas[-1] * abs(vector[-1]) <= NOISE * float(jnp.finfo(dtype).eps) * value
+        if found or last:
+            break
+        next_check = max(taken + CHUNK, int(GROWTH * taken))
+    state, _ = start_tridiagonalization(start)
+    for coefficients in vector.reshape(-1, CHUNK):
+        state, *_ = advanced(state, coefficients)
+    return _unit(state.sum), found
+
+
+def _top_of(diagonal, beside):
+    """The largest eigenvalue of a symmetric tridiagonal matrix, and its eigenvector."""
+    from scipy.linalg import eigh_tridiagonal  # on first use: it takes as long as half of kdlib
+
+    last = len(diagonal) - 1
+    values, vectors = eigh_tridiagonal(diagonal, beside, select="i", select_range=(last, last))
+    return values[0], vectors[:, 0]
+
+
+@eqx.filter_jit
+def _largest_entry(operator, vector):
+    return jnp.max(jnp.abs(operator(vector)))
+
+
+def _scaled(operator, size, vector):
+    return _inverse(size) * operator(vector)
+
+
+def _no_outputs(v):
+    return v[:0, 0]
+
+
+@eqx.filter_jit
+def _unit(vector):
+    return _inverse(_length((vector,))) * vector

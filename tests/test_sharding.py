@@ -102,6 +102,7 @@ told = {
     "held": [shard.data.shape for shard in many.student.weights.addressable_shards],
     "outputs": max(apart(b.outputs, a.outputs) for a, b in (early, late)),
     "weights": max(apart(b.network.weights, a.network.weights) for a, b in (early, late)),
+    "rates": [apart(*(kd.largest_rate(problem).value for problem in pair(lam)[::-1])) for lam in (0.5, 0.0)],
 }
 try:
     kd.TransferProblem(sharded[0], x, y, sharded[1].at[300, 7].set(jnp.nan), lam=0.5)
@@ -176,7 +177,7 @@ def test_devices_change_nothing_but_rounding(told):
 def test_processes_change_nothing_but_rounding(both):
     for told in both:
         assert told["held"] == [[256, 6]]
-        assert max(told["outputs"], told["weights"]) < 1e-10
+        assert max(told["outputs"], told["weights"], *told["rates"]) < 1e-10
 
 
 def test_processes_agree_on_what_is_refused(both):
