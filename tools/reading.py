@@ -81,7 +81,7 @@ class SolutionTitles(SphinxPostTransform):
     def run(self, **options):
         for solution in self.document.findall(solution_node):
             title = solution[0]
-            for link in title.findall(nodes.reference):
+            for link in list(title.findall(nodes.reference)):
                 name = next(link.findall(nodes.Text))
                 name.parent.replace(name, nodes.Text(name.lstrip()))
                 title.insert(title.index(link), nodes.Text(" "))
@@ -97,7 +97,7 @@ class Names(SphinxPostTransform):
         form = self.app.builder.format
         hint = nodes.raw("", {"html": "<wbr>", "latex": r"\allowbreak{}"}[form], format=form)
         for cell in self.document.findall(nodes.entry):
-            for name in cell.findall(lambda node: isinstance(node, nodes.literal) and len(node.astext()) > 8):
+            for name in [name for name in cell.findall(nodes.literal) if len(name.astext()) > 8]:
                 first, *rest = re.split(r"(?<=_)(?=[^_])", name.astext())
                 name[:] = [nodes.Text(first), *(node for part in rest for node in (hint.deepcopy(), nodes.Text(part)))]
 

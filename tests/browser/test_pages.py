@@ -121,7 +121,7 @@ def violations(tab, part=None):
     # Else axe cannot judge the colours of what a sidebar has scrolled out of sight,
     tab.set_viewport_size({"width": tab.viewport_size["width"], "height": 2000})
     # nor those of a page with an explorer: it knows of no clipping, and takes what is clipped there for its cover.
-    tab.add_style_tag(content=".kd-view rect[fill=transparent] { display: none }")
+    tab.add_style_tag(content=".kd-view :is(rect[fill=transparent], g[clip-path]) { display: none }")
     found = Axe().run(tab, context=part, options=WCAG).response
     rules = [(rule["id"], node["html"]) for rule in found["violations"] for node in rule["nodes"]]
     rules += [
