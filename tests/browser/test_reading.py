@@ -373,7 +373,7 @@ def test_on_a_phone_a_formula_and_its_comma_share_a_line(visit):
         judged, apart = tab.evaluate(APART)
         assert judged > 50 and apart == []
         tab.add_style_tag(content=".unbroken { white-space: normal }")
-        assert len(tab.evaluate(APART)[1]) > 5
+        assert tab.evaluate(APART)[1] != []
 
 
 def test_on_a_phone_a_figure_scrolls_in_itself_under_its_caption(visit):
