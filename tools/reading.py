@@ -80,11 +80,10 @@ class SolutionTitles(SphinxPostTransform):
 
     def run(self, **options):
         for solution in self.document.findall(solution_node):
-            title = solution[0]
-            for link in list(title.findall(nodes.reference)):
+            for link in list(solution[0].findall(nodes.reference)):
                 name = next(link.findall(nodes.Text))
                 name.parent.replace(name, nodes.Text(name.lstrip()))
-                title.insert(title.index(link), nodes.Text(" "))
+                link.parent.insert(link.parent.index(link), nodes.Text(" "))
 
 
 class Names(SphinxPostTransform):
