@@ -276,7 +276,7 @@ def run_until_settled(steps, operator, start, readout, evaluate, *, scales, goal
 
 
 def largest_mode(operator, start, *, most_steps):
-    """The unit eigenvector of an operator's largest eigenvalue, none of which is negative, and whether it was found.
+    """The unit eigenvector of an operator's largest eigenvalue, none of which is negative; None if it is not found.
 
     By Lanczos, until β_K |s_K|, the residual for the eigenvector s of T, is `NOISE` roundings of the eigenvalue.
     """
@@ -296,14 +296,15 @@ def largest_mode(operator, start, *, most_steps):
             continue
         alphas, betas = np.concatenate(parts, axis=1)
         value, vector = _top_of(alphas, betas[:-1])
-        found = betas[-1] * abs(vector[-1]) <= NOISE * float(jnp.finfo(dtype).eps) * value
-        if found or last:
+        if betas[-1] * abs(vector[-1]) <= NOISE * float(jnp.finfo(dtype).eps) * value:
             break
+        if last:
+            return None
         next_check = max(taken + CHUNK, int(GROWTH * taken))
     state, _ = start_tridiagonalization(start)
     for coefficients in vector.reshape(-1, CHUNK):
         state, *_ = advanced(state, coefficients)
-    return _unit(state.sum), found
+    return _unit(state.sum)
 
 
 def _top_of(diagonal, beside):

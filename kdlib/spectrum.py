@@ -229,8 +229,8 @@ def largest_rate(problem: TransferProblem) -> LargestRate:
     1.5
     """
     system = LinearSystem.of(known(problem))
-    mode, found = largest_mode(system.product, _random_beside(problem.student.weights), most_steps=_MOST_STEPS)
-    if not found:
+    mode = largest_mode(system.product, _random_beside(problem.student.weights), most_steps=_MOST_STEPS)
+    if mode is None:
         warnings.warn(f"largest_rate: Lanczos did not converge in {_MOST_STEPS} steps", stacklevel=2)
         return LargestRate(*jnp.full((2,), jnp.nan, problem.x.dtype))
     values = _quotients(system, mode[None])

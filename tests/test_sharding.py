@@ -15,7 +15,8 @@ import jax, jax.numpy as jnp, numpy as np
 import equinox as eqx
 import kdlib as kd
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from kdlib.krylov import continue_bidiagonalization, start_bidiagonalization, start_tridiagonalization
+from kdlib import spectrum
+from kdlib.krylov import continue_bidiagonalization, largest_mode, start_bidiagonalization, start_tridiagonalization
 from kdlib.limit import _plain, _transfer
 from kdlib.linear_system import LinearSystem, ShiftedInverse
 
@@ -71,6 +72,9 @@ operator = eqx.filter_jit(factor)(system)
 alone = kd.TransferProblem(many.student, x, y, None, lam=0)
 limits = {lam: [kd.fixed_point(problem) for problem in pair(lam)] for lam in (0.5, 0.0)}
 late, _ = start_tridiagonalization(limits[0.5][1].displacement)
+drawn = spectrum._random_beside(many.student.weights)
+mode = largest_mode(system.product, drawn, most_steps=1000)
+held = many, system, start, operator, late, drawn, mode, limits[0.5][1], LinearSystem.of(alone)
 times = {"early": [0.0, 1.0, 10.0], "late": [0.0, 1.0, 1e3, 1e5], "limit": [1.0, jnp.inf]}
 routes = [lambda problem: kd.gradient_flow(problem, [0.5]), lambda problem: kd.gradient_descent(problem, 0.01, 20)]
 trained = [[route(problem) for problem in (one, many)] for route in routes]
@@ -81,7 +85,8 @@ told = {
     "step": exchanges(run, system, start),
     "factor": exchanges(factor, system),
     "solve": exchanges(lambda operator, v: operator(v), operator, many.student.weights),
-    "whole somewhere": whole_somewhere((many, system, start, operator, late, limits[0.5][1], LinearSystem.of(alone))),
+    "whole somewhere": whole_somewhere(held),
+    "residual": exchanges(spectrum._residuals, system, mode[None], jnp.ones(1)),
     "transfer": exchanges(_transfer, system),
     "plain": exchanges(_plain, system),
     "moved": whole_somewhere([b.network for _, b in flows.values()]),
@@ -162,6 +167,11 @@ def test_a_factorization_exchanges_one_matrix_of_samples(told, part, products):
 
 def test_an_inverse_product_exchanges_one_vector_of_outputs(told):
     assert told["solve"] == [["f64[20]{0}", "all-reduce"]]
+
+
+def test_a_residual_exchanges_sums_only(told):
+    assert told["residual"] and {kind for _, kind in told["residual"]} == {"all-reduce"}
+    assert all("512" not in shape and "3072" not in shape for shape, _ in told["residual"])
 
 
 def test_no_array_over_units_is_whole_on_any_device(told):
